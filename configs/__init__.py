@@ -1,0 +1,1 @@
+"""Model hyperparameters (mmengine configs), the model registry and example site files."""

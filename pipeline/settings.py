@@ -1,0 +1,246 @@
+"""Engine: the site file (TOML). Unknown keys are refused; relative paths start at the file's folder."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from orveil.pipeline.errors import OrveilError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+__all__ = [
+    "AssociateParams", "BlurParams", "Camera", "DetectParams", "DistilParams", "EvaluateSettings",
+    "ExportParams", "FinetuneParams", "IngestParams", "Params", "PoseParams", "PoseTrainParams",
+    "PseudoLabelParams", "RunSettings", "SiteSettings", "TrackParams", "load_site",
+]  # fmt: skip
+
+
+class Params(BaseModel):
+    """Base of all settings: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Camera(Params):
+    """One camera of one session."""
+
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    path: Path
+    session: str = Field("main", pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    offset_s: float | None = Field(None, description="clock offset to the reference camera; None: estimate")
+
+
+class IngestParams(Params):
+    """How media are read."""
+
+    sync: Literal["estimate", "given"] = "estimate"
+    max_offset_s: float = Field(0.5, ge=0, le=10)
+    max_frames: int = Field(0, ge=0, description="use only the first frames of each camera; 0: all")
+
+
+class DetectParams(Params):
+    """Candidates at a low threshold."""
+
+    long_side: int = Field(
+        512, ge=128, le=2048, description="longer picture side at the detector's input, px"
+    )
+    score_threshold: float = Field(0.1, gt=0, lt=1)
+    nms_iou: float = Field(0.65, gt=0, le=1)
+    max_per_image: int = Field(100, ge=1)
+    chunk_frames: int = Field(2000, ge=1, description="frames per shard")
+
+
+class TrackParams(Params):
+    """Tracking within a camera; times in seconds, so that the frame rate does not matter."""
+
+    high_score: float = Field(0.5, gt=0, lt=1)
+    low_score: float = Field(0.1, gt=0, lt=1)
+    max_gap_s: float = Field(1.0, gt=0)
+    min_iou: float = Field(0.2, ge=0, lt=1)
+
+
+class AssociateParams(Params):
+    """Self-supervised, uncalibrated matching across cameras."""
+
+    min_probability: float = Field(0.8, gt=0, lt=1, description="below it a track stays unmatched")
+    epochs: int = Field(60, ge=1)
+    max_frames: int = Field(1500, ge=10, description="synchronised frames used for training")
+
+
+class PseudoLabelParams(Params):
+    """From evidence to labels."""
+
+    false_discovery_rate: float = Field(0.05, gt=0, lt=1)
+    min_side_px: float = Field(12.0, ge=1)
+    frames: int = Field(240, ge=8, description="training frames to choose over all cameras")
+    holdout: float = Field(0.15, ge=0, lt=0.5)
+
+
+class FinetuneParams(Params):
+    """One round of detector training."""
+
+    iterations: int = Field(120, ge=1)
+    batch_size: int = Field(8, ge=1)
+    learning_rate: float = Field(4e-4, gt=0)
+    long_side: int = Field(512, ge=128)
+    checkpoint_every: int = Field(40, ge=1)
+    ema_decay: float = Field(0.99, ge=0, lt=1)
+    anchor: float = Field(0.0, ge=0, description="pull towards the starting weights (L2-SP)")
+
+
+class PoseParams(Params):
+    """Whole-body keypoints, head and face boxes."""
+
+    scope: Literal["train", "all"] = "all"
+    min_keypoint_score: float = Field(0.3, ge=0, le=1)
+    batch_size: int = Field(32, ge=1)
+
+
+class PoseTrainParams(Params):
+    """Fine-tuning of the pose model on its own confident keypoints."""
+
+    iterations: int = Field(80, ge=0)
+    batch_size: int = Field(32, ge=1)
+    learning_rate: float = Field(2e-4, gt=0)
+    min_keypoint_score: float = Field(0.5, ge=0, le=1)
+    checkpoint_every: int = Field(40, ge=1)
+
+
+class DistilParams(Params):
+    """The real-time student."""
+
+    model: str = "embedded-detector"
+    iterations: int = Field(150, ge=1)
+    batch_size: int = Field(8, ge=1)
+    learning_rate: float = Field(6e-4, gt=0)
+    long_side: int = Field(416, ge=128)
+    checkpoint_every: int = Field(50, ge=1)
+    soft_weight: float = Field(0.5, ge=0, description="weight of the teacher's soft outputs")
+
+
+class ExportParams(Params):
+    """The ONNX bundle."""
+
+    score_floor: float = Field(0.05, gt=0, lt=1)
+    nms_iou: float = Field(0.65, gt=0, le=1)
+    max_per_image: int = Field(100, ge=1)
+    max_box_error_px: float = Field(0.1, gt=0)
+    max_score_error: float = Field(1e-3, gt=0)
+    max_recall_drop: float = Field(0.005, ge=0)
+
+
+class BlurParams(Params):
+    """What is covered and how."""
+
+    target: Literal["face", "head", "body"] = "head"
+    style: Literal["gaussian", "mosaic", "solid"] = "gaussian"
+    shape: Literal["ellipse", "box"] = "ellipse"
+    margin: float = Field(0.15, ge=0, le=1)
+    every: int = Field(1, ge=1, description="run the detector on every n-th frame")
+    hold_s: float = Field(0.5, ge=0, description="bridge gaps and hold tracks for this long")
+    audio: Literal["keep", "drop"] = "drop"
+    crf: int = Field(20, ge=0, le=51)
+    preset: str = "veryfast"
+
+
+class EvaluateSettings(Params):
+    """Only where ground truth exists; nothing but evaluation reads it."""
+
+    ground_truth: Path | None = None
+
+
+class RunSettings(Params):
+    """How to run; none of it changes a result."""
+
+    executor: Literal["local", "ray"] = "local"
+    workers: int = Field(1, ge=1)
+    address: str | None = Field(None, description="Ray cluster address; None starts a local one")
+
+
+class SiteSettings(Params):
+    """A whole site file."""
+
+    name: str = Field(min_length=1, max_length=64)
+    work: Path = Path("work")
+    videos: Path | None = Field(None, description="folder with one video per camera; else list [[camera]]")
+    camera: tuple[Camera, ...] = ()
+    seed: int = Field(0, ge=0)
+    rounds: int = Field(2, ge=0, le=20)
+    detector: str = Field("embedded-detector", description="registry name, or path of weights")
+    detector_config: str | None = Field(None, description="mmengine config, where the weights are a path")
+    pose_model: str = "embedded-pose"
+    pose_config: str | None = None
+    ingest: IngestParams = IngestParams()
+    detect: DetectParams = DetectParams()
+    track: TrackParams = TrackParams()
+    associate: AssociateParams = AssociateParams()
+    pseudolabel: PseudoLabelParams = PseudoLabelParams()
+    finetune: FinetuneParams = FinetuneParams()
+    pose: PoseParams = PoseParams()
+    pose_train: PoseTrainParams = PoseTrainParams()
+    distil: DistilParams = DistilParams()
+    export: ExportParams = ExportParams()
+    blur: BlurParams = BlurParams()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    run: RunSettings = RunSettings()
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SiteSettings:
+        if (self.videos is None) == (not self.camera):
+            raise ValueError('give either `videos = "FOLDER"` or a list of [[camera]], not both or none')
+        keys = [(c.session, c.id) for c in self.camera]
+        if len(keys) != len(set(keys)):
+            raise ValueError("two [[camera]] entries have the same session and id")
+        return self
+
+
+def load_site(path: Path) -> SiteSettings:
+    """Read and check a site file; every relative path in it becomes absolute.
+
+    Raises:
+        OrveilError: missing file, bad TOML, unknown key, wrong type or value, each with its key.
+    """
+    try:
+        raw = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise OrveilError("there is no such site file", where=str(path), remedy="check the path") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+        raise OrveilError(f"the site file is not valid TOML: {error}", where=str(path)) from error
+    try:
+        site = SiteSettings.model_validate(raw)
+    except ValidationError as error:
+        raise OrveilError(
+            "the site file is wrong: " + "; ".join(_problem(e) for e in error.errors()),
+            where=str(path),
+            remedy="docs/site-file.md lists every key with its default and range",
+        ) from error
+    return _absolute(site, path.resolve().parent)
+
+
+def _problem(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"]) or "file"
+    if error["type"] == "extra_forbidden":
+        return f"unknown key `{key}`"
+    return f"`{key}`: {error['msg']}"
+
+
+def _absolute(site: SiteSettings, base: Path) -> SiteSettings:
+    truth = site.evaluate.ground_truth
+    return site.model_copy(
+        update={
+            "work": base / site.work,
+            "videos": base / site.videos if site.videos else None,
+            "camera": tuple(c.model_copy(update={"path": base / c.path}) for c in site.camera),
+            "evaluate": EvaluateSettings(ground_truth=base / truth if truth else None),
+            "detector": _maybe_path(site.detector, base),
+            "detector_config": _maybe_path(site.detector_config, base),
+            "pose_model": _maybe_path(site.pose_model, base),
+            "pose_config": _maybe_path(site.pose_config, base),
+        }
+    )
+
+
+def _maybe_path(value: str | None, base: Path) -> Any:
+    """Registry names have no dot and no slash; everything else is a path."""
+    return str(base / value) if value and ("/" in value or "." in value) else value

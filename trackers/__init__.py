@@ -1,0 +1,1 @@
+"""Tracking within a camera and association across cameras, in plain arrays."""
