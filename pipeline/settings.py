@@ -10,7 +10,7 @@ from orveil.pipeline.errors import OrveilError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 __all__ = [
-    "AssociateParams", "BlurParams", "Camera", "DetectParams", "DistilParams", "EvaluateSettings",
+    "AssociateParams", "BlurParams", "Camera", "DetectParams", "DistilParams", "EvaluateParams", "EvaluateSettings",
     "ExportParams", "FinetuneParams", "IngestParams", "Params", "PoseParams", "PoseTrainParams",
     "PseudoLabelParams", "RunSettings", "SiteSettings", "TrackParams", "load_site",
 ]  # fmt: skip
@@ -148,6 +148,17 @@ class EvaluateSettings(Params):
     """Only where ground truth exists; nothing but evaluation reads it."""
 
     ground_truth: Path | None = None
+
+
+class EvaluateParams(Params):
+    """Operating points and overlaps of the before/after table."""
+
+    ground_truth_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the ground-truth file")
+    detector_score: float = Field(0.5, ge=0, le=1, description="operating point of the detectors")
+    body_iou: float = Field(0.5, gt=0, le=1)
+    head_iou: float = Field(0.3, gt=0, le=1)
+    face_iou: float = Field(0.3, gt=0, le=1)
+    covered: float = Field(0.9, gt=0, le=1, description="share of a face's pixels that counts as covered")
 
 
 class RunSettings(Params):
