@@ -25,7 +25,7 @@ from orveil.pipeline.errors import OrveilError, explain_os_error
 from orveil.pipeline.graph import Graph, Node
 from orveil.pipeline.stage import Context, InputRef, Inputs, Shard, Stage
 
-__all__ = ["NodePlan", "Work", "plan_node", "run_work", "set_up"]
+__all__ = ["NodePlan", "Work", "past_seconds", "plan_node", "run_work", "set_up"]
 
 Progress = Callable[[int, int, str], None]
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -89,11 +89,21 @@ def _key(node: Node, inputs: Inputs, shard: Shard) -> Key:
 
 
 def set_up(store: Store, stage: Stage, work: Work, progress: Progress) -> None:
-    """Call `stage.setup` for the node of `work`; once per worker, on the worker's own copy of the stage."""
+    """Call `stage.setup` for the node of `work`; once per worker, on the worker's own copy of the stage.
+
+    Raises:
+        OrveilError: with the node in `where`, whatever went wrong.
+    """
     node = work.node
     # One seed for all workers of the node: setup must not depend on which shard comes first.
     key = _key(node, work.inputs, Shard())
     with _located(node.name, "setup", store):
+        if (stage.name, stage.version) != (work.key.stage, work.key.version):
+            raise OrveilError(
+                f"machine {platform.node()} has version {stage.version} of stage {stage.name}, "
+                f"the run needs version {work.key.version}",
+                remedy="install the same orveil on every machine of the cluster",
+            )
         _prepare(stage, key.seed)
         stage.setup(node.params, work.inputs, _context(store, work, key.seed, progress))
 
