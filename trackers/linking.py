@@ -1,0 +1,131 @@
+"""Trackers: optimal linking of tracklets end to start, judged by the motion on both sides of the gap."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_matrix
+from scipy.sparse.csgraph import connected_components
+
+from orveil.pipeline.geometry import area, expand
+from orveil.trackers.assignment import assign
+from orveil.trackers.base import TrackerSettings
+from orveil.trackers.gaps import edge_motion
+from orveil.trackers.kalman import corners
+
+__all__ = ["link"]
+
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+ROUNDS = (0.25, 1.0)
+"""Share of the longest gap that each round of linking may bridge: short gaps first."""
+GROWTH_PER_S = 0.4
+"""How much wrong a prediction may be: growth of the boxes per second of gap, in box sizes."""
+GAP_COST = 0.15
+"""Added to the cost of the longest gap; a shorter one costs its share."""
+
+
+def link(ids: Ints, times: Doubles, boxes: Doubles, scores: Doubles, settings: TrackerSettings) -> Ints:
+    """Join tracklets of one camera.
+
+    Args:
+        ids: (N,) tracklet of each box, rows sorted by time.
+        times: (N,) seconds.
+        boxes: (N, 4).
+        scores: (N,).
+        settings: gap, least overlap and noise.
+
+    Returns:
+        New ids (N,): the id of the earliest tracklet of each chain.
+    """
+    for share in ROUNDS:
+        if len(ids):
+            ids = _round(ids, times, boxes, scores, settings, share * settings.max_gap_s)
+    return ids
+
+
+def _round(
+    ids: Ints, times: Doubles, boxes: Doubles, scores: Doubles, settings: TrackerSettings, longest: float
+) -> Ints:
+    order = np.lexsort((times, ids))
+    place = np.empty(len(ids), np.int64)
+    place[order] = np.arange(len(ids))
+    change = np.flatnonzero(np.diff(ids[order]))
+    first = order[np.concatenate([[0], change + 1])]
+    last = order[np.concatenate([change, [len(order) - 1]])]
+    a, b = _candidates(times[last], times[first], longest)
+    if not len(a):
+        return ids
+    ends = edge_motion(last, -1, ids, order, place, times, boxes, settings.motion)
+    starts = edge_motion(first, 1, ids, order, place, times, boxes, settings.motion)
+    gap = (times[first[b]] - times[last[a]])[:, None]
+    growth = np.minimum(0.1 + GROWTH_PER_S * gap[:, 0], 0.5)
+    forth = corners(ends.value[a] + gap * ends.velocity[a])
+    back = corners(starts.value[b] - gap * starts.velocity[b])
+    overlap = 0.5 * (
+        _row_iou(expand(forth, growth), expand(boxes[first[b]], growth))
+        + _row_iou(expand(back, growth), expand(boxes[last[a]], growth))
+    )
+    cost = 1.0 - overlap + GAP_COST * gap[:, 0] / settings.max_gap_s
+    cost += _unequal(ids, scores, settings, ids[last[a]], ids[first[b]])
+    pairs = _solve(a, b, cost, 1.0 - settings.min_iou)
+    return _merge(ids, ids[last], ids[first], pairs)
+
+
+def _candidates(ends: Doubles, starts: Doubles, longest: float) -> tuple[Ints, Ints]:
+    """Pairs (end, start) of tracklets with a gap in (0, longest] seconds."""
+    by_start = np.argsort(starts, kind="stable")
+    low = np.searchsorted(starts[by_start], ends, "right")
+    high = np.searchsorted(starts[by_start], ends + longest + 1e-9, "right")
+    count = high - low
+    a = np.repeat(np.arange(len(ends)), count)
+    within = np.arange(len(a)) - np.repeat(np.cumsum(count) - count, count)
+    return a, by_start[np.repeat(low, count) + within]
+
+
+def _unequal(ids: Ints, scores: Doubles, settings: TrackerSettings, one: Ints, other: Ints) -> Doubles:
+    """A cost for joining a tracklet that has a confident box to one that has none."""
+    best = np.zeros(int(ids.max()) + 1)
+    np.maximum.at(best, ids, scores)
+    sure = best >= settings.high_score
+    return np.where(sure[one] != sure[other], 0.1, 0.0)
+
+
+def _row_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Doubles:
+    """IoU (N,) of boxes a (N, 4) and b (N, 4), row by row."""
+    low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
+    shared = np.prod(np.maximum(high - low, 0.0), axis=1)
+    return np.asarray(shared / np.maximum(area(a) + area(b) - shared, 1e-9))
+
+
+def _solve(a: Ints, b: Ints, cost: Doubles, limit: float) -> list[tuple[int, int]]:
+    """Optimal one-to-one pairs, component by component, so that long recordings stay cheap."""
+
+    use = cost < limit
+    a, b, cost = a[use], b[use], cost[use]
+    count = int(max(a.max(initial=-1), b.max(initial=-1))) + 1
+    graph = coo_matrix((np.ones(len(a)), (a, b + count)), shape=(2 * count, 2 * count))
+    _, member = connected_components(graph, directed=False)
+    pairs: list[tuple[int, int]] = []
+    order = np.argsort(member[a], kind="stable")
+    for edges in np.split(order, np.flatnonzero(np.diff(member[a][order])) + 1):
+        rows, columns = np.unique(a[edges]), np.unique(b[edges])
+        dense = np.full((len(rows), len(columns)), limit + 1.0)
+        dense[np.searchsorted(rows, a[edges]), np.searchsorted(columns, b[edges])] = cost[edges]
+        i, j = assign(dense, limit)
+        pairs += zip(rows[i].tolist(), columns[j].tolist(), strict=True)
+    return pairs
+
+
+def _merge(ids: Ints, end_ids: Ints, start_ids: Ints, pairs: list[tuple[int, int]]) -> Ints:
+    """Give every tracklet of a chain the id of its earliest part."""
+    previous = {int(start_ids[b]): int(end_ids[a]) for a, b in pairs}
+    root = np.arange(int(ids.max()) + 1)
+    # Gaps are positive, so chains follow time and have no cycles.
+    for name in previous:
+        top = name
+        while top in previous:
+            top = previous[top]
+        root[name] = top
+    return np.asarray(root[ids])
