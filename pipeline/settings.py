@@ -6,12 +6,13 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
-from orveil.pipeline.errors import OrveilError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from orveil.pipeline.errors import OrveilError
+
 __all__ = [
-    "AssociateParams", "BlurParams", "Camera", "DetectParams", "DistilParams", "EvaluateParams", "EvaluateSettings",
-    "ExportParams", "FinetuneParams", "IngestParams", "Params", "PoseParams", "PoseTrainParams",
+    "AssociateParams", "BlurParams", "Camera", "DetectParams", "DistilParams", "EvaluateParams",
+    "EvaluateSettings", "ExportParams", "FinetuneParams", "IngestParams", "Params", "PoseParams", "PoseTrainParams",
     "PseudoLabelParams", "RunSettings", "SiteSettings", "TrackParams", "load_site",
 ]  # fmt: skip
 
