@@ -12,8 +12,8 @@ from orveil.pipeline.errors import OrveilError
 
 __all__ = [
     "AssociateParams", "BlurParams", "Camera", "DetectParams", "DistilParams", "EvaluateParams",
-    "EvaluateSettings", "ExportParams", "FinetuneParams", "IngestParams", "Params", "PoseParams", "PoseTrainParams",
-    "PseudoLabelParams", "RunSettings", "SiteSettings", "TrackParams", "load_site",
+    "EvaluateSettings", "ExportParams", "FinetuneParams", "IngestParams", "Params", "PoseParams",
+    "PoseTrainParams", "PseudoLabelParams", "RunSettings", "SiteSettings", "TrackParams", "load_site",
 ]  # fmt: skip
 
 
