@@ -40,7 +40,7 @@ model = dict(
         act_cfg=_act,
     ),
     bbox_head=dict(
-        type="LabelWeightRTMDetHead",
+        type="WeightedRTMDetHead",
         num_classes=2,
         in_channels=48,
         feat_channels=48,

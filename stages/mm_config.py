@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+
 from orveil.pipeline.errors import OrveilError
 
 __all__ = ["config_names", "load_config", "resolved_config_text"]

@@ -17,16 +17,17 @@ from pathlib import Path
 import cv2
 import mmdet.models  # noqa: F401  registers the models
 import numpy as np
-import orveil.stages.mm_heads  # noqa: F401  registers the heads of this project
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import orveil.stages.mm_losses  # noqa: F401  registers the head of this project
 from orveil.pipeline.errors import OrveilError
 from orveil.stages.mm_compat import greedy_nms
 from orveil.stages.mm_weights import load_weights
-from torch import Tensor, nn
 
 __all__ = ["PAD_VALUE", "STRIDE", "Detector", "Prediction", "build_detector", "rect_input"]
 

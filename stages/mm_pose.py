@@ -16,16 +16,17 @@ from pathlib import Path
 import cv2
 import mmpose.models  # noqa: F401  registers the models
 import numpy as np
-import orveil.stages.mm_heads  # noqa: F401  registers the heads of this project
 import torch
 from mmengine.config import Config
 from mmengine.registry import DefaultScope
 from mmpose.registry import MODELS
 from numpy.typing import NDArray
+from torch import Tensor, nn
+
+import orveil.stages.mm_heads  # noqa: F401  registers the heads of this project
 from orveil.pipeline.errors import OrveilError
 from orveil.pipeline.types import KEYPOINTS
 from orveil.stages.mm_weights import load_weights
-from torch import Tensor, nn
 
 __all__ = ["PADDING", "PoseEstimator", "build_pose", "crop_affine"]
 

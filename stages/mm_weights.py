@@ -16,8 +16,9 @@ import safetensors
 import safetensors.torch
 import torch
 from mmengine.runner.checkpoint import CheckpointLoader
-from orveil.pipeline.errors import OrveilError, explain_os_error
 from torch import Tensor, nn
+
+from orveil.pipeline.errors import OrveilError, explain_os_error
 
 __all__ = ["load_weights", "read_checkpoint", "read_weights", "write_weights"]
 

@@ -1,0 +1,165 @@
+"""OpenMMLab room, training hooks: repeatable randomness, atomic checkpoints, frozen BatchNorm, time left."""
+
+from __future__ import annotations
+
+import orveil.stages.mm_compat  # noqa: F401  before any OpenMMLab import
+
+# isort: split
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.hooks import Hook
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+__all__ = [
+    "CHECKPOINT",
+    "AtomicCheckpointHook",
+    "FrozenBatchNormHook",
+    "ProgressHook",
+    "PullToStartHook",
+    "ReseedHook",
+]
+
+CHECKPOINT = "checkpoint.pth"
+
+
+class ReseedHook(Hook):  # type: ignore[misc]
+    """Give every iteration its own random state: a resumed run draws what the undisturbed one drew."""
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed Python, numpy and torch from the seed and the iteration."""
+        del data_batch, batch_idx
+        value = int(np.random.SeedSequence([self.seed, 3, runner.iter]).generate_state(1)[0])
+        random.seed(value)
+        np.random.seed(value)
+        torch.manual_seed(value)
+
+
+class FrozenBatchNormHook(Hook):  # type: ignore[misc]
+    """Keep every BatchNorm in eval mode.
+
+    Weights whose BatchNorm was folded into the convolutions are destroyed within a few iterations when
+    batch statistics take over. The test is for `_BatchNorm`: SyncBatchNorm is no BatchNorm2d.
+    """
+
+    priority = "NORMAL"
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """The loop has just called `model.train()`."""
+        del batch_idx, data_batch
+        for module in runner.model.modules():
+            if isinstance(module, _BatchNorm):
+                module.eval()
+
+
+class PullToStartHook(Hook):  # type: ignore[misc]
+    """L2-SP (Li et al., 2018): draw every learned weight back towards where the training began.
+
+    Decoupled from the gradient, as in AdamW: each step moves a weight by `strength * lr` of its distance.
+    """
+
+    priority = "HIGH"
+
+    def __init__(self, model: nn.Module, strength: float) -> None:
+        self.strength = strength
+        self.start = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+    @torch.no_grad()
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Runs before the moving average is updated."""
+        del batch_idx, data_batch, outputs
+        step = self.strength * float(runner.optim_wrapper.get_lr()["lr"][0])
+        for name, parameter in runner.model.named_parameters():
+            parameter.lerp_(self.start[name].to(parameter.device), step)
+
+
+class AtomicCheckpointHook(Hook):  # type: ignore[misc]
+    """Save optimizer, moving average, schedule and logs in one file that is always whole.
+
+    mmengine's own hook writes straight to the final name, so that a kill can leave half a checkpoint.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Save after every n-th iteration and after the last."""
+        del batch_idx, data_batch, outputs
+        done = runner.iter + 1
+        if done % self.every and done != runner.max_iters:
+            return
+        folder = Path(runner.work_dir)
+        temporary = folder / f"{CHECKPOINT}.part"
+        runner.save_checkpoint(str(folder), temporary.name, by_epoch=False)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(folder / CHECKPOINT)
+
+
+class ProgressHook(Hook):  # type: ignore[misc]
+    """Report progress, and write smoothed losses to `losses.jsonl`.
+
+    Args:
+        report: called with (done, total, text); the text holds losses and the time left.
+        every: iterations between two reports.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, report: Callable[[int, int, str], None] | None, every: int = 10) -> None:
+        self.report, self.every = report, every
+        self.losses: dict[str, float] = {}
+        self.started = self.first = 0.0
+
+    def before_train(self, runner: Any) -> None:
+        """Start the clock; a resumed run counts its own iterations only."""
+        self.started, self.first = time.monotonic(), runner.iter
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Smooth the losses and report."""
+        del batch_idx, data_batch
+        self._smooth(outputs or {})
+        done, total = runner.iter + 1, runner.max_iters
+        if done % self.every and done != total:
+            return
+        seconds = (time.monotonic() - self.started) / max(1, done - self.first)
+        left = seconds * (total - done)
+        losses = " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in self.losses.items())
+        if self.report:
+            self.report(done, total, f"{losses}, {left / 60:.1f} min left")
+        record = {
+            "iteration": done,
+            "seconds_per_iteration": round(seconds, 4),
+            "learning_rate": float(runner.optim_wrapper.get_lr()["lr"][0]),
+            **{name: round(value, 5) for name, value in self.losses.items()},
+        }
+        with (Path(runner.work_dir) / "losses.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(record) + "\n")
+
+    def _smooth(self, outputs: Mapping[str, Any]) -> None:
+        for name, value in outputs.items():
+            if isinstance(value, Tensor) and value.numel() == 1 and "loss" in name:
+                now = float(value.detach())
+                old = self.losses.get(name, now)
+                self.losses[name] = 0.9 * old + 0.1 * now

@@ -1,0 +1,449 @@
+"""OpenMMLab room, training: mmengine's Runner, made repeatable.
+
+A run that is killed at any moment and started again with the same arguments ends with the same bytes of
+weights: data and random numbers are addressed by iteration, and the checkpoint (one file, replaced
+atomically) holds model, moving average, optimizer and schedule.
+"""
+
+from __future__ import annotations
+
+import orveil.stages.mm_compat  # noqa: F401  before any OpenMMLab import
+
+# isort: split
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import mmengine.optim
+import numpy as np
+import torch
+from mmdet.structures import DetDataSample
+from mmengine.config import Config
+from mmengine.hooks import EMAHook, Hook
+from mmengine.registry import OPTIM_WRAPPERS
+from mmengine.runner import Runner
+from mmengine.structures import InstanceData
+from mmpose.structures import PoseDataSample
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from orveil.pipeline.errors import OrveilError, explain_os_error
+from orveil.stages.mm_data import (
+    Augment,
+    DetectionSample,
+    PoseSample,
+    SampleSource,
+    canvas_size,
+    detection_view,
+    pick,
+)
+from orveil.stages.mm_detector import build_detector
+from orveil.stages.mm_hooks import (
+    CHECKPOINT,
+    AtomicCheckpointHook,
+    FrozenBatchNormHook,
+    ProgressHook,
+    PullToStartHook,
+    ReseedHook,
+)
+from orveil.stages.mm_pose import build_pose
+from orveil.stages.mm_pose_data import crop_view, simcc_targets
+from orveil.stages.mm_weights import read_checkpoint, write_weights
+
+__all__ = [
+    "TrainOptions", "TrainResult", "detection_item", "pose_item", "train", "train_detector", "train_pose",
+]  # fmt: skip
+
+Floats = NDArray[np.float32]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """How a training runs; all of it but `threads` and `workers` changes the resulting weights.
+
+    Attributes:
+        iterations: optimizer steps in all.
+        batch_size: samples in each.
+        learning_rate: highest, of AdamW; falls along a cosine to `final_rate` of it.
+        warmup: iterations until the highest rate.
+        final_rate: share of the learning rate at the end.
+        weight_decay: of weights; biases and norms have none.
+        clip: largest norm of the gradient.
+        ema_decay: of the moving average of the weights, which is the result; 0: no average.
+        anchor: pull towards the starting weights (L2-SP), 0: none.
+        long_side: longer picture side at the detector's input, px.
+        augment: how samples are varied, and `late_augment` for the last `late_share` of the iterations.
+        seed: of everything random.
+        checkpoint_every: iterations between two checkpoints.
+        freeze_bn: keep BatchNorm in eval mode; None: as the config says.
+        bfloat16: run forward and backward in mixed precision.
+        threads: of torch; sums depend on it in the last bits.
+        workers: processes that prepare data; 0: in this one.
+        device: "cpu" or "cuda".
+    """
+
+    iterations: int
+    batch_size: int = 8
+    learning_rate: float = 4e-4
+    warmup: int = 10
+    final_rate: float = 0.05
+    weight_decay: float = 0.05
+    clip: float = 35.0
+    ema_decay: float = 0.99
+    anchor: float = 0.0
+    long_side: int = 512
+    augment: Augment = field(default_factory=Augment)
+    late_augment: Augment | None = None
+    late_share: float = 0.0
+    seed: int = 0
+    checkpoint_every: int = 50
+    freeze_bn: bool | None = None
+    bfloat16: bool = False
+    threads: int = 1
+    workers: int = 0
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """Path and sha256 of the final weights, and the smoothed losses at the end."""
+
+    weights: Path
+    sha256: str
+    losses: Mapping[str, float]
+
+
+def train_detector(
+    config: Config,
+    source: SampleSource[DetectionSample],
+    work_dir: Path,
+    options: TrainOptions,
+    *,
+    init: str | Path | Mapping[str, Tensor] | None = None,
+    hooks: Sequence[Hook] = (),
+    lr_scale: Mapping[str, float] | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train a detector, or go on with the training that `work_dir` holds.
+
+    Args:
+        config: of kind "detector".
+        source: labelled pictures.
+        work_dir: checkpoints, `losses.jsonl` and at the end `final.safetensors`; survives a kill.
+        options: the schedule.
+        init: weights to start from; None: fresh.
+        hooks: further mmengine hooks.
+        lr_scale: factors on the learning rate, by the beginning of a parameter's name.
+        progress: called with (done, total, text).
+
+    Raises:
+        OrveilError: no samples; weights of another architecture; `work_dir` holds another training; loss is
+            not finite; disk.
+    """
+    if len(source) == 0:
+        raise OrveilError(
+            "there is not one labelled picture to train on",
+            where=str(work_dir),
+            remedy="check that people are visible and that pseudo labelling kept some of them",
+        )
+    model = build_detector(config, init, seed=options.seed)
+    return train(
+        model,
+        _DetectionViews(source, options),
+        work_dir,
+        _with_frozen_bn(options, config),
+        hooks=hooks,
+        lr_scale=lr_scale,
+        progress=progress,
+    )
+
+
+def train_pose(
+    config: Config,
+    source: SampleSource[PoseSample],
+    work_dir: Path,
+    options: TrainOptions,
+    *,
+    init: str | Path | Mapping[str, Tensor] | None = None,
+    hooks: Sequence[Hook] = (),
+    lr_scale: Mapping[str, float] | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train a pose model, or go on with the training that `work_dir` holds; as `train_detector`."""
+    if len(source) == 0:
+        raise OrveilError(
+            "there is not one labelled person to train the pose model on",
+            where=str(work_dir),
+            remedy="lower min_keypoint_score, or set iterations = 0 to keep the pose model as it is",
+        )
+    model = build_pose(config, init, seed=options.seed)
+    return train(
+        model,
+        _PoseViews(source, options, config),
+        work_dir,
+        _with_frozen_bn(options, config),
+        hooks=hooks,
+        lr_scale=lr_scale,
+        progress=progress,
+    )
+
+
+def _with_frozen_bn(options: TrainOptions, config: Config) -> TrainOptions:
+    if options.freeze_bn is not None:
+        return options
+    return replace(options, freeze_bn=bool(config.get("freeze_bn", False)))
+
+
+class _Positions(Sampler[int]):
+    """Positions of a training from its iteration on."""
+
+    def __init__(self, first: int, last: int) -> None:
+        self.first, self.last = first, last
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.last))
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+
+class _Views(Dataset[Any]):
+    """Base of the two data sets: the sample at a position, varied by the numbers of that position."""
+
+    def __init__(self, source: SampleSource[Any], options: TrainOptions) -> None:
+        self.source, self.options = source, options
+        self.late_from = options.iterations * options.batch_size * (1 - options.late_share)
+
+    def augment(self, position: int) -> Augment:
+        late = self.options.late_augment
+        return late if late is not None and position >= self.late_from else self.options.augment
+
+
+class _DetectionViews(_Views):
+    def __init__(self, source: SampleSource[DetectionSample], options: TrainOptions) -> None:
+        super().__init__(source, options)
+        self.canvas = canvas_size(source.sizes, options.long_side)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        index, rng = pick(self.options.seed, position, len(self.source))
+        view = detection_view(
+            self.source, index, rng, self.augment(position), self.canvas, self.options.long_side
+        )
+        return detection_item(view, position)
+
+
+class _PoseViews(_Views):
+    def __init__(self, source: SampleSource[PoseSample], options: TrainOptions, config: Config) -> None:
+        super().__init__(source, options)
+        self.size: tuple[int, int] = tuple(config.input_size)
+        decoder = config.model["head"]["decoder"]
+        self.ratio = float(decoder["simcc_split_ratio"])
+        self.sigma: tuple[float, float] = tuple(decoder["sigma"])
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        index, rng = pick(self.options.seed, position, len(self.source))
+        view = crop_view(self.source[index], rng, self.augment(position), self.size)
+        return pose_item(view, simcc_targets(view, self.size, self.ratio, self.sigma))
+
+
+def _tensor(image: np.ndarray[Any, Any]) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+
+
+def detection_item(view: DetectionSample, number: int = 0) -> dict[str, Any]:
+    """A varied picture in mmdet's form, as a data set for `train` gives it."""
+    height, width = view.image.shape[:2]
+    sample = DetDataSample(metainfo={"img_id": number, "img_shape": (height, width)})
+    sample.gt_instances = InstanceData(
+        bboxes=torch.from_numpy(view.xyxy),
+        labels=torch.from_numpy(view.labels),
+        weights=torch.from_numpy(view.weights),
+    )
+    sample.ignored_instances = InstanceData(
+        bboxes=torch.from_numpy(view.ignore), labels=torch.from_numpy(view.ignore_labels)
+    )
+    return {"inputs": _tensor(view.image), "data_samples": sample}
+
+
+def pose_item(view: PoseSample, targets: tuple[Floats, Floats, Floats]) -> dict[str, Any]:
+    """A crop and its SimCC targets in mmpose's form, as a data set for `train` gives it."""
+    target_x, target_y, weights = targets
+    sample = PoseDataSample()
+    sample.gt_instance_labels = InstanceData(
+        keypoint_x_labels=torch.from_numpy(target_x)[None],
+        keypoint_y_labels=torch.from_numpy(target_y)[None],
+        keypoint_weights=torch.from_numpy(weights)[None],
+    )
+    return {"inputs": _tensor(view.image), "data_samples": sample}
+
+
+def _collate(items: list[dict[str, Any]]) -> dict[str, Any]:
+    return {key: [item[key] for item in items] for key in ("inputs", "data_samples")}
+
+
+@OPTIM_WRAPPERS.register_module(force=True)
+class BFloat16OptimWrapper(mmengine.optim.OptimWrapper):  # type: ignore[misc,name-defined]
+    """Mixed precision in bfloat16, without loss scaling, on the CPU too (mmengine's own asks for a GPU)."""
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Forward passes inside run in bfloat16 where that is safe."""
+        device = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
+            yield
+
+
+def _optimizer(options: TrainOptions, lr_scale: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "type": "BFloat16OptimWrapper" if options.bfloat16 else "OptimWrapper",
+        "optimizer": {
+            "type": "AdamW",
+            "lr": options.learning_rate,
+            "weight_decay": options.weight_decay,
+        },
+        "paramwise_cfg": {
+            "norm_decay_mult": 0.0,
+            "bias_decay_mult": 0.0,
+            "bypass_duplicate": True,
+            "custom_keys": {prefix: {"lr_mult": factor} for prefix, factor in lr_scale.items()},
+        },
+        "clip_grad": {"max_norm": options.clip, "norm_type": 2},
+    }
+
+
+def _schedule(options: TrainOptions) -> list[dict[str, Any]]:
+    warmup = min(options.warmup, max(1, options.iterations // 2))
+    return [
+        {"type": "LinearLR", "start_factor": 0.02, "by_epoch": False, "begin": 0, "end": warmup},
+        {
+            "type": "CosineAnnealingLR",
+            "by_epoch": False,
+            "begin": warmup,
+            "end": options.iterations,
+            "T_max": max(1, options.iterations - warmup),
+            "eta_min_ratio": options.final_rate,
+        },
+    ]
+
+
+def train(
+    model: nn.Module,
+    dataset: Dataset[Any],
+    work_dir: Path,
+    options: TrainOptions,
+    *,
+    hooks: Sequence[Hook] = (),
+    lr_scale: Mapping[str, float] | None = None,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train a model on a data set whose item i is sample i of the run.
+
+    Args:
+        model: an mmdet or mmpose model with its starting weights.
+        dataset: items {"inputs": (3, H, W) uint8, "data_samples": mmdet's or mmpose's data sample}, a pure
+            function of their number; `options.iterations * options.batch_size` of them are asked for.
+        work_dir: as in `train_detector`.
+        options: the schedule; `augment`, `long_side` are the data set's business.
+        hooks: further mmengine hooks.
+        lr_scale: factors on the learning rate, by the beginning of a parameter's name.
+        progress: called with (done, total, text).
+    """
+    _claim(work_dir, options)
+    torch.set_num_threads(options.threads)
+    cv2.setNumThreads(options.threads)
+    # The runner initialises every model that it gets; this one already has its weights.
+    model.init_weights = lambda: None  # type: ignore[assignment]
+    model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    checkpoint = work_dir / CHECKPOINT
+    first = int(read_checkpoint(checkpoint)["meta"]["iter"]) if checkpoint.is_file() else 0
+    loader: DataLoader[Any] = DataLoader(
+        dataset,
+        options.batch_size,
+        sampler=_Positions(first * options.batch_size, options.iterations * options.batch_size),
+        num_workers=options.workers,
+        collate_fn=_collate,
+    )
+    shown = ProgressHook(progress)
+    average = _average(options)
+    runner = Runner(
+        model=model,
+        work_dir=str(work_dir),
+        train_dataloader=loader,
+        train_cfg={
+            "type": "IterBasedTrainLoop",
+            "max_iters": options.iterations,
+            "fast_forward_on_resume": True,
+        },
+        optim_wrapper=_optimizer(options, lr_scale or {}),
+        param_scheduler=_schedule(options),
+        default_hooks={"logger": None, "checkpoint": None, "sampler_seed": None, "timer": None},
+        custom_hooks=[*_hooks(model, options, shown, average), *hooks],
+        load_from=str(checkpoint) if first else None,
+        resume=bool(first),
+        default_scope="mmdet",
+        randomness={"seed": options.seed},
+        log_level="ERROR",
+        experiment_name=f"{work_dir.resolve()}".replace("/", "_")[-100:],
+    )
+    try:
+        trained = runner.train()
+    except OSError as error:
+        raise explain_os_error(error, str(work_dir)) from error
+    result = average.ema_model.module if average is not None else trained
+    return _finish(result, work_dir, shown.losses)
+
+
+def _average(options: TrainOptions) -> EMAHook | None:
+    if options.ema_decay == 0:
+        return None
+    return EMAHook("ExponentialMovingAverage", momentum=1 - options.ema_decay, update_buffers=True)
+
+
+def _hooks(
+    model: nn.Module, options: TrainOptions, shown: ProgressHook, average: EMAHook | None
+) -> list[Any]:
+    hooks: list[Any] = [ReseedHook(options.seed), shown, AtomicCheckpointHook(options.checkpoint_every)]
+    if average is not None:
+        hooks.append(average)
+    if options.freeze_bn:
+        hooks.append(FrozenBatchNormHook())
+    if options.anchor > 0:
+        hooks.append(PullToStartHook(model, options.anchor))
+    return hooks
+
+
+def _finish(model: nn.Module, work_dir: Path, losses: Mapping[str, float]) -> TrainResult:
+    state = model.state_dict()
+    bad = [name for name, t in state.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
+    if bad:
+        raise OrveilError(
+            f"training diverged: {len(bad)} tensors of the model are not finite ({bad[0]})",
+            where=str(work_dir),
+            remedy="lower the learning rate and remove this training's work directory",
+        )
+    path = work_dir / "final.safetensors"
+    return TrainResult(path, write_weights(state, path), dict(losses))
+
+
+def _claim(work_dir: Path, options: TrainOptions) -> None:
+    """Write down what this directory trains, or refuse to go on with something else."""
+    settings = {k: v for k, v in asdict(options).items() if k not in ("workers", "device")}
+    text = json.dumps(settings, indent=1, sort_keys=True)
+    note = work_dir / "options.json"
+    try:
+        work_dir.mkdir(parents=True, exist_ok=True)
+        if note.is_file() and (work_dir / CHECKPOINT).is_file() and note.read_text("utf-8") != text:
+            raise OrveilError(
+                "the directory holds the checkpoint of a training with other settings",
+                where=str(work_dir),
+                remedy="remove the directory to train anew, or use the settings in its options.json",
+            )
+        note.write_text(text, "utf-8")
+    except OSError as error:
+        raise explain_os_error(error, str(work_dir)) from error
