@@ -12,8 +12,9 @@ from orveil.pipeline.errors import OrveilError
 
 __all__ = [
     "AssociateParams", "BlurParams", "Camera", "DetectParams", "DistilParams", "EvaluateParams",
-    "EvaluateSettings", "ExportParams", "FinetuneParams", "IngestParams", "Params", "PoseParams",
-    "PoseTrainParams", "PseudoLabelParams", "RunSettings", "SiteSettings", "TrackParams", "load_site",
+    "EvaluateSettings", "ExportParams", "FinetuneParams", "ImportWeightsParams", "IngestParams", "Params",
+    "PoseParams", "PoseTrainParams", "PseudoLabelParams", "RunSettings", "SiteSettings", "TrackParams",
+    "load_site",
 ]  # fmt: skip
 
 
@@ -38,6 +39,16 @@ class IngestParams(Params):
     sync: Literal["estimate", "given"] = "estimate"
     max_offset_s: float = Field(0.5, ge=0, le=10)
     max_frames: int = Field(0, ge=0, description="use only the first frames of each camera; 0: all")
+
+
+class ImportWeightsParams(Params):
+    """Weights from outside, by content: names and digests, never paths."""
+
+    kind: Literal["detector", "pose"]
+    name: str = Field(description="registry name or file name, for reports")
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the weights file")
+    config_sha256: str = Field(pattern=r"^[0-9a-f]{64}$", description="of the resolved config")
+    long_side: int = Field(0, ge=0, description="longer picture side at the detector's input, px")
 
 
 class DetectParams(Params):
