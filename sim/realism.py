@@ -2,7 +2,7 @@
 
     python -m orveil.sim.realism DETECTOR.onnx --operating-room DIR ... --source DIR ...
 
-DIR is what `orveil sim` or `orveil.sim.dataset` wrote: gt.json or gt.json.gz beside videos or images. The
+DIR is what `orveil sim` or `orveil.sim.dataset` wrote: COCO json beside videos or images. The
 detector is a COCO person detector as OpenMMLab exports it: input (1, 3, H, W) of normalised BGR, outputs
 `dets` (1, N, 5) with xyxy and score after suppression, `labels` (1, N). Exit status 1 means the gate failed.
 """
@@ -31,6 +31,7 @@ WELL_VISIBLE = 0.8
 MEAN = np.array([103.53, 116.28, 123.675], np.float32)
 STD = np.array([57.375, 57.12, 58.395], np.float32)
 PAD = 114
+GT_NAMES = ("gt.json", "gt.json.gz", "ann.json")
 
 Detect = Callable[[Array], tuple[Array, Array]]
 """A BGR picture (H, W, 3) uint8 -> xyxy boxes (N, 4) in its pixels and scores (N,)."""
@@ -193,10 +194,7 @@ def measure(folders: Sequence[Path], detect: Detect, every: int = 1) -> Tally:
     """
     tally = Tally()
     for folder in folders:
-        path = next(
-            (p for p in (folder / "gt.json", folder / "gt.json.gz") if p.is_file()), folder / "gt.json"
-        )
-        gt = read_gt(path)
+        gt = read_gt(next((folder / n for n in GT_NAMES if (folder / n).is_file()), folder / GT_NAMES[0]))
         people: dict[int, list[Mapping[str, Any]]] = {}
         for annotation in gt["annotations"]:
             if annotation["category_id"] == PERSON:
