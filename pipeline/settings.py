@@ -13,8 +13,8 @@ from orveil.pipeline.errors import OrveilError
 __all__ = [
     "AssociateParams", "BlurParams", "Camera", "DetectParams", "DistilParams", "EvaluateParams",
     "EvaluateSettings", "ExportParams", "FinetuneParams", "ImportWeightsParams", "IngestParams", "Params",
-    "PoseParams", "PoseTrainParams", "PseudoLabelParams", "RunSettings", "SiteSettings", "TrackParams",
-    "load_site",
+    "PoseParams", "PoseTrainParams", "PseudoLabelParams", "ReportParams", "RunSettings", "SiteSettings",
+    "TrackParams", "load_site",
 ]  # fmt: skip
 
 
@@ -173,6 +173,13 @@ class EvaluateParams(Params):
     covered: float = Field(0.9, gt=0, le=1, description="share of a face's pixels that counts as covered")
 
 
+class ReportParams(Params):
+    """The report."""
+
+    title: str = Field("", description="empty: the site's name")
+    pictures: bool = Field(False, description="frames of the blurred videos under the boxes")
+
+
 class RunSettings(Params):
     """How to run; none of it changes a result."""
 
@@ -206,6 +213,7 @@ class SiteSettings(Params):
     export: ExportParams = ExportParams()
     blur: BlurParams = BlurParams()
     evaluate: EvaluateSettings = EvaluateSettings()
+    report: ReportParams = ReportParams()
     run: RunSettings = RunSettings()
 
     @model_validator(mode="after")
