@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis.extra import numpy as hnp
+
 from orveil.pipeline.errors import OrveilError
 from orveil.sim import coco
 from orveil.sim.rle import decode_mask, encode_mask
@@ -137,6 +138,17 @@ def test_order_of_frames_does_not_show() -> None:
     backward = coco.assemble([json.loads(json.dumps(coco.frame_dict(f))) for f in frames[::-1]], {})
     assert json.dumps(forward) == json.dumps(backward)
     assert [(i["camera_id"], i["frame_index"]) for i in forward["images"]] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+
+
+def test_body_only_keeps_everything_but_the_small_parts() -> None:
+    gt = coco.assemble([some_frame(1, 0, (some_person(),))], {"seed": 7})
+    slim = coco.body_only(gt)
+    full, kept = gt["annotations"][0], slim["annotations"][0]
+    gone = set(full) - set(kept)
+    assert gone == {k for k in full if k.startswith(("foot_", "face_", "lefthand_", "righthand_"))}
+    assert all(kept[k] == full[k] for k in kept)
+    assert slim["annotations"][1:] == gt["annotations"][1:]
+    assert "face_visible" in slim["annotations"][1] and slim["info"] == {"seed": 7}
 
 
 @pytest.mark.parametrize("name", ["gt.json", "gt.json.gz"])
