@@ -65,7 +65,7 @@ Progress = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class TrainOptions:
-    """How a training runs; all of it but `threads` and `workers` changes the resulting weights.
+    """How a training runs, on the GPU where there is one; all of it but `workers` shapes the result.
 
     Attributes:
         iterations: optimizer steps in all.
@@ -78,6 +78,7 @@ class TrainOptions:
         ema_decay: of the moving average of the weights, which is the result; 0: no average.
         anchor: pull towards the starting weights (L2-SP), 0: none.
         long_side: longer picture side at the detector's input, px.
+        canvas: (width, height) that the scaled pictures are cut or padded to; None: what holds them all.
         augment: how samples are varied, and `late_augment` for the last `late_share` of the iterations.
         seed: of everything random.
         checkpoint_every: iterations between two checkpoints.
@@ -85,7 +86,6 @@ class TrainOptions:
         bfloat16: run forward and backward in mixed precision.
         threads: of torch; sums depend on it in the last bits.
         workers: processes that prepare data; 0: in this one.
-        device: "cpu" or "cuda".
     """
 
     iterations: int
@@ -98,6 +98,7 @@ class TrainOptions:
     ema_decay: float = 0.99
     anchor: float = 0.0
     long_side: int = 512
+    canvas: tuple[int, int] | None = None
     augment: Augment = field(default_factory=Augment)
     late_augment: Augment | None = None
     late_share: float = 0.0
@@ -107,7 +108,6 @@ class TrainOptions:
     bfloat16: bool = False
     threads: int = 1
     workers: int = 0
-    device: str = "cpu"
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ class _Views(Dataset[Any]):
 class _DetectionViews(_Views):
     def __init__(self, source: SampleSource[DetectionSample], options: TrainOptions) -> None:
         super().__init__(source, options)
-        self.canvas = canvas_size(source.sizes, options.long_side)
+        self.canvas = options.canvas or canvas_size(source.sizes, options.long_side)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
         index, rng = pick(self.options.seed, position, len(self.source))
@@ -433,7 +433,7 @@ def _finish(model: nn.Module, work_dir: Path, losses: Mapping[str, float]) -> Tr
 
 def _claim(work_dir: Path, options: TrainOptions) -> None:
     """Write down what this directory trains, or refuse to go on with something else."""
-    settings = {k: v for k, v in asdict(options).items() if k not in ("workers", "device")}
+    settings = {k: v for k, v in asdict(options).items() if k != "workers"}
     text = json.dumps(settings, indent=1, sort_keys=True)
     note = work_dir / "options.json"
     try:
