@@ -8,132 +8,32 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orveil.pipeline.geometry import as_boxes, expand, iou
+from orveil.pipeline.geometry import as_boxes
 from orveil.pipeline.media import frames, locate
+from orveil.pipeline.stage import Context
 from orveil.pipeline.tables import read_table
-from orveil.pipeline.types import (
-    HEAD,
-    PERSON,
-    POSITIVE,
-    FrameLabels,
-    MediaFiles,
-    MediaIndex,
-    Poses,
-    PseudoLabels,
-)
+from orveil.pipeline.types import MediaFiles, MediaIndex
+from orveil.stages.mm_data import DetectionSample
+from orveil.stages.targets import ALL_CLASSES, FrameTargets
+from orveil.stages.weights import CLASS_LABELS
 
 __all__ = [
-    "ALL_CLASSES", "FrameTargets", "Pictures", "frame_targets", "read_pictures", "sampling_order",
+    "LabelledPictures", "Pictures", "label_channels", "labelled_pictures", "read_pictures", "sampling_order",
     "walk_frames",
 ]  # fmt: skip
 
 Boxes = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 
-ALL_CLASSES = -1
-"""Label of an ignored place that hides every class."""
+SAMPLES_PER_FRAME = 4
+"""An epoch is this many times the number of frames, so that weights of frames can be told apart."""
 ZOOM = 1.25
 """Pictures are kept this much larger than the input of the model, because augmentation zooms in."""
-SURE_HEAD = 0.5
-"""A head below this score is no label: its surroundings are ignored for the head class."""
-HEAD_MARGIN = 0.3
-
-
-@dataclass(frozen=True, eq=False)
-class FrameTargets:
-    """What is known about one frame; boxes in source pixels.
-
-    Attributes:
-        xyxy: (K, 4); labels: (K,) PERSON or HEAD; weights: (K,) in the loss.
-        ignored: (M, 4) places that are neither object nor background.
-        ignored_labels: (M,) PERSON, HEAD or `ALL_CLASSES`.
-    """
-
-    session: str
-    camera: str
-    index: int
-    xyxy: Boxes
-    labels: NDArray[np.int64]
-    weights: NDArray[np.float32]
-    ignored: Boxes
-    ignored_labels: NDArray[np.int64]
-
-
-def frame_targets(
-    used: FrameLabels, labels: PseudoLabels, poses: Poses | None, split: str = "train"
-) -> list[FrameTargets]:
-    """The targets of every frame of a split, in the order of `used`; frames without labels included.
-
-    Heads come from the poses of positive persons, and from head rows of the labels where no such head lies.
-    A head that is not sure is ignored, and so are the heads of a person without a pose.
-    """
-    chosen = used.select(used.split == split)
-    rows = _by_frame(labels)
-    heads = {} if poses is None else _by_frame(poses)
-    nothing = np.zeros(0, dtype=np.int64)
-    targets = []
-    for key in zip(chosen.session.tolist(), chosen.camera.tolist(), chosen.index.tolist(), strict=True):
-        own = labels.select(rows.get(key, nothing))
-        own_poses = None if poses is None else poses.select(heads.get(key, nothing))
-        targets.append(_one_frame(key, own, own_poses))
-    return targets
-
-
-def _by_frame(table: PseudoLabels | Poses) -> dict[tuple[str, str, int], NDArray[np.int64]]:
-    """Row numbers of each frame."""
-    keys = zip(table.session.tolist(), table.camera.tolist(), table.index.tolist(), strict=True)
-    found: dict[tuple[str, str, int], list[int]] = {}
-    for row, key in enumerate(keys):
-        found.setdefault(key, []).append(row)
-    return {key: np.array(members, dtype=np.int64) for key, members in found.items()}
-
-
-def _one_frame(key: tuple[str, str, int], labels: PseudoLabels, poses: Poses | None) -> FrameTargets:
-    positive = (labels.state == POSITIVE) & (labels.weight > 0)
-    person = positive & (labels.label == PERSON)
-    boxes, kinds, weights = [labels.xyxy[person]], [labels.label[person]], [labels.weight[person]]
-    hidden = ~positive
-    ignored = [labels.xyxy[hidden]]
-    # A doubtful person hides a doubtful head as well.
-    ignored_kinds = [np.where(labels.label[hidden] == PERSON, ALL_CLASSES, labels.label[hidden])]
-    head, trust, unsure = _pose_heads(labels.select(person), poses)
-    boxes.append(head)
-    kinds.append(np.full(len(head), HEAD))
-    weights.append(trust)
-    ignored.append(unsure)
-    ignored_kinds.append(np.full(len(unsure), HEAD))
-    rest = np.flatnonzero(positive & (labels.label == HEAD))
-    if len(rest):
-        new = rest[iou(labels.xyxy[rest], head).max(axis=1, initial=0.0) < 0.3]
-        boxes.append(labels.xyxy[new])
-        kinds.append(labels.label[new])
-        weights.append(labels.weight[new])
-    return FrameTargets(
-        *key,
-        as_boxes(np.concatenate(boxes)),
-        np.concatenate(kinds).astype(np.int64),
-        np.concatenate(weights).astype(np.float32),
-        as_boxes(np.concatenate(ignored)),
-        np.concatenate(ignored_kinds).astype(np.int64),
-    )
-
-
-def _pose_heads(persons: PseudoLabels, poses: Poses | None) -> tuple[Boxes, NDArray[np.float32], Boxes]:
-    """Sure heads (K, 4) with their weights (K,), and places (M, 4) where a head may be."""
-    if poses is None:
-        return as_boxes([]), np.zeros(0, np.float32), persons.xyxy
-    row_of = {label: row for row, label in enumerate(poses.label_id.tolist())}
-    rows = np.array([row_of.get(label, -1) for label in persons.label_id.tolist()], dtype=np.int64)
-    without = persons.xyxy[rows < 0]
-    rows, weight = rows[rows >= 0], persons.weight[rows >= 0]
-    sure = poses.head_score[rows] >= SURE_HEAD
-    unsure = expand(poses.head_xyxy[rows[~sure]], HEAD_MARGIN)
-    trust = (weight * poses.head_score[rows])[sure].astype(np.float32)
-    return poses.head_xyxy[rows[sure]], trust, as_boxes(np.concatenate([without, unsure]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,6 +126,57 @@ def _stored_size(
     return size, (size[0] / width, size[1] / height)
 
 
+class LabelledPictures:
+    """Frames and their targets in the form that detector training samples from.
+
+    Args:
+        pictures: decoded frames.
+        targets: of the same frames, in the same order; boxes in source pixels.
+        channels: output channel of the model for each label that it knows; other labels are left out.
+        order: which frame is sample 0, 1, ...; a frame may come several times.
+    """
+
+    def __init__(
+        self,
+        pictures: Pictures,
+        targets: Sequence[FrameTargets],
+        channels: Mapping[int, int],
+        order: NDArray[np.int64],
+    ) -> None:
+        self._order = order
+        self._samples = [
+            _sample(image, pictures, number, target, channels)
+            for number, (image, target) in enumerate(zip(pictures.images, targets, strict=True))
+        ]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, index: int) -> DetectionSample:
+        return self._samples[self._order[index]]
+
+    @property
+    def sizes(self) -> Sequence[tuple[int, int]]:
+        """(width, height) of every frame."""
+        return [(sample.image.shape[1], sample.image.shape[0]) for sample in self._samples]
+
+
+def _sample(
+    image: Picture, pictures: Pictures, number: int, target: FrameTargets, channels: Mapping[int, int]
+) -> DetectionSample:
+    known = np.isin(target.labels, list(channels))
+    hidden = np.isin(target.ignored_labels, [ALL_CLASSES, *channels])
+    channel_of = {**channels, ALL_CLASSES: ALL_CLASSES}
+    return DetectionSample(
+        image,
+        pictures.boxes(number, target.xyxy[known]),
+        np.array([channel_of[label] for label in target.labels[known].tolist()], dtype=np.int64),
+        target.weights[known],
+        pictures.boxes(number, target.ignored[hidden]),
+        np.array([channel_of[label] for label in target.ignored_labels[hidden].tolist()], dtype=np.int64),
+    )
+
+
 def sampling_order(weights: NDArray[np.float32], length: int) -> NDArray[np.int64]:
     """Numbers of the items, each repeated in proportion to its weight (systematic resampling).
 
@@ -239,3 +190,24 @@ def sampling_order(weights: NDArray[np.float32], length: int) -> NDArray[np.int6
     share = np.full(len(share), 1 / len(share)) if share.sum() <= 0 else share / share.sum()
     marks = (np.arange(length) + 0.5) / length
     return np.searchsorted(np.cumsum(share), marks, side="left").clip(max=len(share) - 1).astype(np.int64)
+
+
+def labelled_pictures(
+    media: Path,
+    targets: Sequence[FrameTargets],
+    weights: np.ndarray[Any, np.dtype[np.float32]],
+    config: Any,
+    long_side: int,
+    context: Context,
+) -> LabelledPictures:
+    """Decode the frames of `targets` for a model of `config`."""
+    keys = [(target.session, target.camera, target.index) for target in targets]
+    pictures = read_pictures(media, keys, long_side, context.externals, context.progress)
+    order = sampling_order(weights, SAMPLES_PER_FRAME * len(targets))
+    return LabelledPictures(pictures, targets, label_channels(config), order)
+
+
+def label_channels(config: Any) -> dict[int, int]:
+    """The model's output channel of each label that its config names."""
+    channels = config.get("channels", range(len(config.classes)))
+    return {CLASS_LABELS[name]: int(c) for name, c in zip(config.classes, channels, strict=True)}
