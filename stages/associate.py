@@ -1,0 +1,270 @@
+"""Stage: the tracks of all cameras grouped into persons; learned from synchronisation alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orveil.pipeline.geometry import containment
+from orveil.pipeline.kinds import AssociationsKind, MediaKind, TracksKind
+from orveil.pipeline.media import upright_size
+from orveil.pipeline.settings import AssociateParams
+from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
+from orveil.pipeline.tables import read_table, read_tables, write_table
+from orveil.pipeline.types import Associations, MediaFiles, MediaIndex, Tracks
+from orveil.trackers.crossview import CrossView, View, learn
+from orveil.trackers.grouping import Grouping, group
+from orveil.trackers.pairing import Calibration, Pairs, Scene, calibrate, sum_ratios
+from orveil.trackers.sync import ticks
+
+__all__ = ["Associate", "associate_session"]
+
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SURE_SCORE = 0.5
+"""Tracks with a box from here on teach, and found persons."""
+SURE_BOXES = 3
+"""So many confident boxes make a track sure; fewer where it is shorter."""
+LEARN_EVERY_S = 0.4
+"""Neighbouring frames teach nearly the same: each counts for its share of this time."""
+DOUBLE = 0.8
+"""Of two confident boxes of one frame, one containing this much of the other, only the better teaches."""
+SHIFTS = (0.23, 0.41, 0.59, 0.77)
+"""Delays for the null, as shares of the recording; far from each other and from 0."""
+PRIOR_SHARE = 0.15
+"""Share of right pairs among all pairs of tracks, before anything is known."""
+
+
+class Associate:
+    """media, tracks -> Associations: one shard per session."""
+
+    name: ClassVar[str] = "associate"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Resources] = Resources()
+    consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {"media": MediaKind, "tracks": TracksKind}
+    produces: ClassVar[type[ArtifactType]] = AssociationsKind
+    volatile: ClassVar[frozenset[str]] = frozenset()
+
+    def shards(self, params: AssociateParams, inputs: Inputs) -> Sequence[Shard]:
+        """One shard per session."""
+        frames = read_table(MediaIndex, inputs["media"].path)
+        return [Shard(session) for session in sorted(set(frames.session.tolist()))]
+
+    def setup(self, params: AssociateParams, inputs: Inputs, context: Context) -> None:
+        """Nothing to load."""
+
+    def run(self, params: AssociateParams, inputs: Inputs, shard: Shard, out: Path, context: Context) -> None:
+        """Match one session and write `associations.parquet`."""
+        media = inputs["media"].path
+        files, frames = read_table(MediaFiles, media), read_table(MediaIndex, media)
+        tracks = read_tables(Tracks, inputs["tracks"].paths(shard.session))
+        result = associate_session(
+            files.select(files.session == shard.session),
+            frames.select(frames.session == shard.session),
+            tracks.select(tracks.session == shard.session),
+            params,
+            context.seed,
+        )
+        write_table(result, out)
+        context.progress(len(tracks), len(tracks), "boxes")
+
+
+def associate_session(
+    files: MediaFiles, frames: MediaIndex, tracks: Tracks, params: AssociateParams, seed: int
+) -> Associations:
+    """Persons of one session.
+
+    Args:
+        files: one row per camera (picture sizes).
+        frames: every frame of every camera, with times on the common clock.
+        tracks: tracks of every camera.
+        params: thresholds and effort.
+        seed: the only source of randomness.
+
+    Returns:
+        One row per track, in order of camera and track. With one camera, or where two cameras never show
+        people at the same time, every track is its own person with probability 0.
+    """
+    cameras = sorted(set(files.camera.tolist()))
+    scene, names = _scene(cameras, frames, tracks)
+    rng = np.random.default_rng(seed)
+    model = learn(_views(scene, files, cameras, params.max_frames), rng, params.epochs)
+    pairs = sum_ratios(scene, model)
+    odds = _log_odds(scene, model, pairs)
+    return _table(scene, names, files.session[:1], pairs, odds, params.min_probability)
+
+
+def _scene(cameras: list[str], frames: MediaIndex, tracks: Tracks) -> tuple[Scene, list[tuple[str, int]]]:
+    """Boxes of all tracks on the common timeline, and camera and track id of each track number."""
+    per_camera = [frames.select(frames.camera == c) for c in cameras]
+    line, of_frame = ticks([t.time_s for t in per_camera])
+    camera = np.searchsorted(np.array(cameras), tracks.camera) if len(tracks) else np.zeros(0, np.int64)
+    tick = np.full(len(tracks), -1, np.int64)
+    for c, (table, numbers) in enumerate(zip(per_camera, of_frame, strict=True)):
+        order = np.argsort(table.index, kind="stable")
+        rows = np.flatnonzero(camera == c)
+        tick[rows] = numbers[order][np.searchsorted(table.index[order], tracks.index[rows])]
+    key = np.stack([camera, tracks.track_id], axis=1).reshape(-1, 2)
+    unique, number = np.unique(key, axis=0, return_inverse=True)
+    number = number.reshape(-1)
+    size = np.bincount(number, minlength=len(unique))
+    confident = np.bincount(number, tracks.score >= SURE_SCORE, minlength=len(unique))
+    timed = tick >= 0
+    scene = Scene(
+        camera=np.asarray(camera, np.int64)[timed],
+        tick=tick[timed],
+        track=number[timed],
+        xyxy=tracks.xyxy[timed],
+        score=tracks.score[timed],
+        sure=confident >= np.minimum(np.maximum(size // 4, 1), SURE_BOXES),
+        track_camera=unique[:, 0].astype(np.int64),
+        tick_s=line,
+    )
+    return scene, [(cameras[int(c)], int(t)) for c, t in unique]
+
+
+def _views(scene: Scene, files: MediaFiles, cameras: list[str], max_frames: int) -> list[View]:
+    """The confident boxes of up to `max_frames` ticks, evenly chosen; doubled boxes left out."""
+    chosen = np.unique(np.linspace(0, max(len(scene.tick_s) - 1, 0), max_frames).astype(int))
+    usable = np.zeros(len(scene.tick_s), np.bool_)
+    usable[chosen[: len(scene.tick_s)]] = True
+    step = float(np.median(np.diff(scene.tick_s[usable]))) if usable.sum() > 1 else LEARN_EVERY_S
+    share = min(1.0, step / LEARN_EVERY_S)
+    views = []
+    for c, name in enumerate(cameras):
+        file = int(np.flatnonzero(files.camera == name)[0])
+        size = upright_size(int(files.width[file]), int(files.height[file]), int(files.rotation[file]))
+        rows = np.flatnonzero((scene.camera == c) & usable[scene.tick] & (scene.score >= SURE_SCORE))
+        rows = _without_doubles(scene, rows)
+        weight = share * scene.score[rows].astype(np.float64)
+        views.append(View(scene.tick[rows], scene.xyxy[rows], weight, np.array(size, np.float64)))
+    return views
+
+
+def _without_doubles(scene: Scene, rows: Ints) -> Ints:
+    """Rows without those that another, better row of the same tick contains or is contained in."""
+    order = rows[np.lexsort((-scene.score[rows], scene.tick[rows]))]
+    kept: list[int] = []
+    for group_rows in np.split(order, np.flatnonzero(np.diff(scene.tick[order])) + 1):
+        nested = containment(scene.xyxy[group_rows], scene.xyxy[group_rows]) > DOUBLE
+        alive: list[int] = []
+        for k in range(len(group_rows)):
+            if not nested[k, alive].any():
+                alive.append(k)
+        kept += group_rows[alive].tolist()
+    return np.array(kept, np.int64)
+
+
+def _log_odds(scene: Scene, model: CrossView, pairs: Pairs) -> Doubles:
+    """Calibrated log odds (P,) that a pair of tracks is one person.
+
+    The trust in a sum comes from pairs of sure tracks; doubtful tracks are right less often, so their
+    share of right pairs is fitted on its own.
+    """
+    odds = np.zeros(len(pairs.score))
+    both = scene.sure[pairs.a] & scene.sure[pairs.b]
+    null = _null(scene, model, pairs)
+    null_both = scene.sure[null.a] & scene.sure[null.b]
+    sure = calibrate(pairs.score[both], null.score[null_both], PRIOR_SHARE)
+    odds[both] = sure.log_odds(pairs.score[both])
+    share = calibrate(pairs.score[~both], null.score[~null_both], PRIOR_SHARE / 3).share
+    doubtful = Calibration(min(share, sure.share), sure.slope, sure.offset)
+    odds[~both] = doubtful.log_odds(pairs.score[~both])
+    return odds
+
+
+def _null(scene: Scene, model: CrossView, pairs: Pairs) -> Pairs:
+    """Sums between tracks whose clocks are shifted, without pairs that the true clocks make likely.
+
+    Someone who stands still all the time matches at every shift; such right pairs are no null.
+    """
+    count = len(scene.tick_s)
+    shifts = sorted({int(share * count) for share in SHIFTS} - {0})
+    parts = [sum_ratios(scene, model, shift) for shift in shifts]
+    if not parts:
+        return Pairs.empty()
+    null = Pairs(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("a", "b", "score", "support")))
+    tracks = len(scene.sure)
+    likely = (pairs.a * tracks + pairs.b)[pairs.score > 0]
+    kept = ~np.isin(null.a * tracks + null.b, likely)
+    return Pairs(null.a[kept], null.b[kept], null.score[kept], null.support[kept])
+
+
+@dataclass(frozen=True)
+class _Matches:
+    """Per track: probability, margin and number of common ticks of its match; the final groups."""
+
+    probability: Doubles
+    margin: Doubles
+    support: Ints
+    groups: Grouping
+
+
+def _match(scene: Scene, pairs: Pairs, odds: Doubles, min_probability: float) -> _Matches:
+    """Group the tracks, and say for each how sure its place in its group is."""
+    count = len(scene.sure)
+    first, last = np.full(count, len(scene.tick_s)), np.full(count, -1)
+    np.minimum.at(first, scene.track, scene.tick)
+    np.maximum.at(last, scene.track, scene.tick)
+    floor = float(np.log(min_probability) - np.log1p(-min_probability))
+    edges = list(zip(pairs.a.tolist(), pairs.b.tolist(), (odds - floor).tolist(), strict=True))
+    groups = group(scene.track_camera, first, last, scene.sure, edges)
+    of = np.array(groups.of, np.int64)
+    a, b = np.concatenate([pairs.a, pairs.b]), np.concatenate([pairs.b, pairs.a])
+    value, support = np.tile(odds, 2), np.tile(pairs.support, 2)
+    # Evidence of a track for each group it was compared with: the best partner, and half of the others,
+    # because partners of one person do not err independently.
+    key = a * count + of[b]
+    keys, where = np.unique(key, return_inverse=True)
+    top, total = np.full(len(keys), -np.inf), np.bincount(where, value, minlength=len(keys))
+    np.maximum.at(top, where, value)
+    worth = top + 0.5 * np.clip(total - top, -4.0, 4.0)
+    ticks_shared = np.bincount(where, support, minlength=len(keys)).astype(np.int64)
+    track, target = keys // max(count, 1), keys % max(count, 1)
+    own = target == of[track]
+    mine, other = np.full(count, -np.inf), np.full(count, -floor)
+    mine[track[own]] = worth[own]
+    np.maximum.at(other, track[~own], worth[~own])
+    shared = np.zeros(count, np.int64)
+    shared[track[own]] = ticks_shared[own]
+    probability = np.where(np.isfinite(mine), 1.0 / (1.0 + np.exp(-np.clip(mine, -30, 30))), 0.0)
+    margin = np.where(np.isfinite(mine), mine - other, 0.0)
+    return _Matches(probability, margin, shared, groups)
+
+
+def _table(
+    scene: Scene,
+    names: list[tuple[str, int]],
+    session: NDArray[np.str_],
+    pairs: Pairs,
+    odds: Doubles,
+    min_probability: float,
+) -> Associations:
+    """One row per track; tracks whose match is less probable than allowed stand alone."""
+    if not names:
+        return Associations.empty()
+    found = _match(scene, pairs, odds, min_probability)
+    of = np.array(found.groups.of, np.int64)
+    matched = (found.probability >= min_probability) & (found.support > 0)
+    person = np.where(matched, of, len(names) + np.arange(len(names)))
+    cameras = {p: len(set(scene.track_camera[person == p].tolist())) for p in set(person[matched].tolist())}
+    views = np.array([cameras.get(int(p), 1) for p in person], np.int64)
+    # Who lost every partner to the threshold is unmatched as well.
+    matched &= views > 1
+    _, person = np.unique(np.where(matched, person, len(names) + np.arange(len(names))), return_inverse=True)
+    return Associations(
+        session=np.repeat(session, len(names)),
+        camera=[name for name, _ in names],
+        track_id=[track for _, track in names],
+        person_id=person.reshape(-1),
+        probability=np.where(matched, found.probability, 0.0),
+        margin=np.where(matched, found.margin, 0.0),
+        views=np.where(matched, views, 1),
+        support=np.where(matched, found.support, 0),
+    )

@@ -1,0 +1,215 @@
+"""Trackers: where a box of one view lies in another, learned from synchronisation alone.
+
+For every pair of cameras the joint density of the boxes of one person is learned from frames taken at
+the same time, without knowing who is who: a mixture over all one-to-one matchings of the two views'
+boxes, in which a box may also have no partner and is then drawn from the density of anybody's boxes.
+Expectation-maximisation alternates between the marginals of that matching and two robust regressions,
+one in each direction. The log-likelihood ratio of "the same person" against "two boxes at random" is
+what the rest of the package adds up over time. No calibration, no appearance, no label.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orveil.trackers.density import Anybody, Regression, anybody, regress
+from orveil.trackers.matching import match_marginals
+from orveil.trackers.views import ViewScale, describe, features, touches
+
+__all__ = ["CrossView", "PairModel", "View", "learn"]
+
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+LIMIT = 12.0
+"""Log-likelihood ratios of one pair of boxes stay within this: one box never decides alone."""
+ENOUGH = 12
+"""Least frames in which both views show somebody, for a pair of cameras to be learned at all."""
+RESIDUAL = 0.02
+"""Prior variance of a prediction, as a share of the variance of the view's boxes."""
+
+
+@dataclass(frozen=True)
+class View:
+    """The boxes of one camera that teach: tick (N,), boxes (N, 4) pixels, weight (N,); picture size (2,)."""
+
+    tick: Ints
+    xyxy: NDArray[np.floating]
+    weight: Doubles
+    size: Doubles
+
+
+@dataclass(frozen=True)
+class _Coded:
+    """Boxes of one camera as the model sees them."""
+
+    target: Doubles
+    feature: Doubles
+    null: Doubles
+
+
+@dataclass(frozen=True)
+class PairModel:
+    """One pair of cameras: regressions in both directions, share of people seen by both, evidence."""
+
+    forth: Regression
+    back: Regression
+    share: float
+    evidence: float
+
+    def log_ratio(self, one: _Coded, other: _Coded) -> Doubles:
+        """Log-likelihood ratio (N,), row by row: the same person against two boxes at random."""
+        forth = self.forth.log_density(one.feature, other.target) - other.null
+        back = self.back.log_density(other.feature, one.target) - one.null
+        return np.clip(0.5 * (forth + back), -LIMIT, LIMIT)
+
+
+@dataclass(frozen=True)
+class CrossView:
+    """What synchronised frames taught about all pairs of C cameras; pairs (a, b) have a < b."""
+
+    scales: tuple[ViewScale | None, ...]
+    anybody: tuple[Anybody | None, ...]
+    pairs: dict[tuple[int, int], PairModel]
+
+    def code(self, camera: int, xyxy: NDArray[np.floating]) -> _Coded | None:
+        """Boxes (N, 4) of one camera in the form that `log_ratio` takes; None if nothing was learned."""
+        scale, density = self.scales[camera], self.anybody[camera]
+        if scale is None or density is None:
+            return None
+        return _code(xyxy, scale, density)
+
+    def log_ratio(
+        self, a: int, b: int, one: _Coded, other: _Coded, i: Ints, j: Ints, chunk: int = 65536
+    ) -> Doubles:
+        """Log-likelihood ratios (K,) of rows i of camera a with rows j of camera b."""
+        pair = self.pairs[min(a, b), max(a, b)]
+        out = np.empty(len(i))
+        for start in range(0, len(i), chunk):
+            rows = slice(start, start + chunk)
+            first, second = _rows(one, i[rows]), _rows(other, j[rows])
+            out[rows] = pair.log_ratio(first, second) if a < b else pair.log_ratio(second, first)
+        return out
+
+
+def learn(views: Sequence[View], rng: np.random.Generator, epochs: int = 40, restarts: int = 4) -> CrossView:
+    """Learn every pair of cameras from synchronised boxes.
+
+    Args:
+        views: one per camera; boxes with the same tick were seen at the same time.
+        rng: randomness of the restarts.
+        epochs: rounds of expectation-maximisation per start.
+        restarts: starts per pair; the one that explains the frames best is kept.
+    """
+    scales, densities = [], []
+    for view in views:
+        known = len(view.tick) >= ENOUGH
+        target = describe(view.xyxy, view.size)
+        scales.append(ViewScale(view.size, target.mean(axis=0), target.std(axis=0) + 1e-2) if known else None)
+        densities.append(anybody(target, view.weight) if known else None)
+    coded = [
+        _code(view.xyxy, scale, density) if scale and density else None
+        for view, scale, density in zip(views, scales, densities, strict=True)
+    ]
+    pairs = {}
+    for a, b in combinations(range(len(views)), 2):
+        one, other = coded[a], coded[b]
+        if one is None or other is None:
+            continue
+        model = _learn_pair(views[a], views[b], one, other, rng, epochs, restarts)
+        if model is not None:
+            pairs[a, b] = model
+    return CrossView(tuple(scales), tuple(densities), pairs)
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """All pairs (K,) of boxes within F common frames, and where they stand in the padded (F, A, B)."""
+
+    frame: Ints
+    slot_a: Ints
+    slot_b: Ints
+    row_a: Ints
+    row_b: Ints
+    weight: Doubles
+    shape: tuple[int, int, int]
+    smaller: float
+
+
+def _learn_pair(
+    a: View, b: View, one: _Coded, other: _Coded, rng: np.random.Generator, epochs: int, restarts: int
+) -> PairModel | None:
+    frames = _common_frames(a, b)
+    if frames is None:
+        return None
+    best: PairModel | None = None
+    for start in range(restarts):
+        # The first start sees every frame equally, the others begin with a random emphasis on frames.
+        emphasis = rng.gamma(0.3, size=frames.shape[0])[frames.frame] if start else np.ones(len(frames.frame))
+        model = _maximise(frames, one, other, emphasis, epochs)
+        if best is None or model.evidence > best.evidence:
+            best = model
+    return best
+
+
+def _common_frames(a: View, b: View) -> _Frames | None:
+    common = np.intersect1d(a.tick, b.tick)
+    if len(common) < ENOUGH:
+        return None
+    table_a, table_b = _table(a.tick, common), _table(b.tick, common)
+    frame, slot_a, slot_b = np.nonzero((table_a >= 0)[:, :, None] & (table_b >= 0)[:, None, :])
+    row_a, row_b = table_a[frame, slot_a], table_b[frame, slot_b]
+    smaller = np.minimum((table_a >= 0).sum(axis=1), (table_b >= 0).sum(axis=1)).sum()
+    shape = (len(common), table_a.shape[1], table_b.shape[1])
+    weight = a.weight[row_a] * b.weight[row_b]
+    return _Frames(frame, slot_a, slot_b, row_a, row_b, weight, shape, float(smaller))
+
+
+def _table(tick: Ints, common: Ints) -> Ints:
+    """Rows of each common frame's boxes, padded with -1: (F, widest)."""
+    rows = np.flatnonzero(np.isin(tick, common))
+    rows = rows[np.argsort(tick[rows], kind="stable")]
+    frame = np.searchsorted(common, tick[rows])
+    count = np.bincount(frame, minlength=len(common))
+    slot = np.arange(len(rows)) - np.repeat(np.cumsum(count) - count, count)
+    table = np.full((len(common), int(count.max())), -1, np.int64)
+    table[frame, slot] = rows
+    return table
+
+
+def _maximise(frames: _Frames, one: _Coded, other: _Coded, emphasis: Doubles, epochs: int) -> PairModel:
+    """Expectation-maximisation from one start; the ratio is trusted little by little (annealing)."""
+    first, second = _rows(one, frames.row_a), _rows(other, frames.row_b)
+    prior_a, prior_b = (RESIDUAL * np.cov(coded.target.T) for coded in (one, other))
+    crowd = np.sqrt(np.bincount(frames.frame, minlength=frames.shape[0])[frames.frame].astype(np.float64))
+    ratio, share = np.zeros(len(frames.frame)), 0.5
+    for epoch in range(epochs):
+        trust = min(1.0, 0.3 + 1.4 * epoch / epochs)
+        log_odds = np.full(frames.shape, -np.inf)
+        log_odds[frames.frame, frames.slot_a, frames.slot_b] = (
+            trust * ratio + np.log(share / (1 - share)) - np.log(crowd)
+        )
+        probability, evidence = match_marginals(log_odds)
+        matched = probability[frames.frame, frames.slot_a, frames.slot_b]
+        weight = matched * frames.weight * (emphasis if epoch < epochs // 3 else 1.0)
+        forth = regress(first.feature, second.target, weight, prior_b)
+        back = regress(second.feature, first.target, weight, prior_a)
+        share = float(np.clip(matched.sum() / frames.smaller, 0.05, 0.95))
+        model = PairModel(forth, back, share, float(evidence.mean()))
+        ratio = model.log_ratio(first, second)
+    return model
+
+
+def _code(xyxy: NDArray[np.floating], scale: ViewScale, density: Anybody) -> _Coded:
+    target = describe(xyxy, scale.size)
+    feature = features(target, touches(xyxy, scale.size), scale)
+    return _Coded(target, feature, density.log_density(target))
+
+
+def _rows(coded: _Coded, rows: Ints | slice) -> _Coded:
+    return _Coded(coded.target[rows], coded.feature[rows], coded.null[rows])
