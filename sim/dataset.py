@@ -28,7 +28,7 @@ from orveil.sim.render import Renderer
 from orveil.sim.source_room import SourceRoom, source_room
 from orveil.sim.source_shot import randomise, sample_camera, sample_poses
 from orveil.sim.textures import Rng
-from orveil.sim.truth import Truth
+from orveil.sim.truth import Truth, plain_view
 
 PEOPLE_PER_ROOM = 8
 SHADOW_SIZE = 1024
@@ -107,7 +107,7 @@ def _picture(
     frame = renderer.draw(camera, shadows=bool(rng.random() < 0.75))
     sensor = Sensor(any_camera_look(rng), *size, rng)
     picture = sensor.jpeg(sensor.expose(auto_exposed(frame.rgb, float(rng.uniform(65, 150)))))
-    return picture, truth.records(frame, camera, poses)
+    return picture, truth.records(plain_view(frame, camera), poses)
 
 
 def _work(task: tuple[int, int, DatasetOptions, str]) -> int:

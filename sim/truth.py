@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ def clean_box(mask: Array, min_area: float) -> Box | None:
     return int(x0 + big[:, 0].min()), int(y0 + big[:, 1].min()), int(x0 + right), int(y0 + bottom)
 
 
-def amodal_box(points: Array, camera: Camera) -> tuple[float, float, float, float]:
+def amodal_box(points: Array, camera: Projecting) -> tuple[float, float, float, float]:
     """Box of all projected vertices (n, 3), also outside the picture, limited to one picture beyond it."""
     uv, z = camera.project(points)
     uv = uv[z > 0.15]
@@ -68,6 +69,49 @@ def silhouette_area(points: Array, camera: Camera) -> float:
     return max(1.0, (float(inside.sum()) + float(closed.sum())) / 2 * cell * cell)
 
 
+class Projecting(Protocol):
+    """A camera with a lens or without."""
+
+    @property
+    def width(self) -> int:
+        """Picture width in pixels."""
+
+    @property
+    def height(self) -> int:
+        """Picture height in pixels."""
+
+    def project(self, points: Array) -> tuple[Array, Array]:
+        """World points (n, 3) to pixels (n, 2) and metres along the axis (n,)."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A picture as shown, and as drawn before the lens bent it.
+
+    `covered` (h, w) bool marks the drawn pixels that the bent picture still shows; None means all.
+    Visible fractions are counted in the drawn picture, boxes and points lie in the shown one.
+    """
+
+    shown: Frame
+    camera: Projecting
+    drawn: Frame
+    pinhole: Camera
+    covered: Array | None = None
+
+    def count(self, pid: int) -> Array:
+        """Visible drawn pixels of one person: all, head with face, face."""
+        mine = self.drawn.person_id == pid
+        if self.covered is not None:
+            mine &= self.covered
+        parts = np.bincount(self.drawn.part[mine], minlength=4)
+        return np.array([parts.sum(), parts[HEAD] + parts[FACE], parts[FACE]], float)
+
+
+def plain_view(frame: Frame, camera: Camera) -> View:
+    """The view of a camera without a lens."""
+    return View(frame, camera, frame, camera)
+
+
 class Truth:
     """Makes the records of one scene's people. Rest landmarks are computed once per person.
 
@@ -82,21 +126,21 @@ class Truth:
             for p in renderer.people:
                 self.landmarks[p.pid] = rest_landmarks(p.build, p.head_scale, p.curl)
 
-    def records(self, frame: Frame, camera: Camera, poses: Poses) -> tuple[PersonRecord, ...]:
-        """Records of everybody seen in the frame that was drawn last."""
-        out = [self._person(p, frame, camera, poses) for p in self.renderer.people if p.pid in poses]
+    def records(self, view: View, poses: Poses) -> tuple[PersonRecord, ...]:
+        """Records of everybody seen in the picture that was drawn last."""
+        out = [self._person(p, view, poses[p.pid]) for p in self.renderer.people if p.pid in poses]
         return tuple(r for r in out if r is not None)
 
     def _areas(self, pid: int, camera: Camera, vertices: Array) -> tuple[float, float, float]:
+        """Pixels of person, head and face if nothing hid them."""
         if self.exact:
             return self.renderer.alone_counts(pid, camera)
-        head = self.renderer.vertices(pid, (HEAD, FACE))
-        # Faces are seen from one side: half the points would be hidden by the own head, so their
-        # silhouette only bounds what could be seen.
-        face = self.renderer.vertices(pid, (FACE,))
-        return tuple(silhouette_area(v, camera) for v in (vertices, head, face))  # type: ignore[return-value]
+        head, face = self.renderer.vertices(pid, (HEAD, FACE)), self.renderer.vertices(pid, (FACE,))
+        # A face seen from behind has no visible side: its silhouette only bounds what could be seen.
+        return silhouette_area(vertices, camera), silhouette_area(head, camera), silhouette_area(face, camera)
 
-    def _person(self, p: Person, frame: Frame, camera: Camera, poses: Poses) -> PersonRecord | None:
+    def _person(self, p: Person, view: View, pose: tuple[Array, Array]) -> PersonRecord | None:
+        frame = view.shown
         mask = frame.person_id == p.pid
         pixels = int(mask.sum())
         if pixels < MIN_PERSON:
@@ -105,50 +149,38 @@ class Truth:
         if box is None:
             return None
         vertices = self.renderer.vertices(p.pid)
-        areas = self._areas(p.pid, camera, vertices)
+        seen = view.count(p.pid) / np.maximum(self._areas(p.pid, view.pinhole, vertices), 1.0)
         points = None
         if p.pid in self.landmarks:
-            world = carry(self.landmarks[p.pid], p.J, *poses[p.pid])
-            points = project_visible(world, camera, p.pid, frame.depth, frame.person_id)
+            world = carry(self.landmarks[p.pid], p.J, *pose)
+            points = project_visible(world, view.camera, p.pid, frame.depth, frame.person_id)
         face = mask & (frame.part == FACE)
+        head = mask & (frame.part >= HEAD)
         return PersonRecord(
             track_id=p.pid,
             role=p.role,
             box=box,
-            full_box=amodal_box(vertices, camera),
-            visible_fraction=float(min(1.0, pixels / max(areas[0], 1.0))),
+            full_box=amodal_box(vertices, view.camera),
+            visible_fraction=float(min(1.0, seen[0])),
             pixels=pixels,
             keypoints=points,
-            head=_head(p, mask, face, frame, box, areas, camera, poses),
+            head=_head(head, int(face.sum()), box, seen, face_angle(p, view.pinhole, pose)),
             face_mask=face if face.any() else None,
         )
 
 
-def _head(
-    p: Person,
-    mask: Array,
-    face: Array,
-    frame: Frame,
-    box: Box,
-    areas: Sequence[float],
-    camera: Camera,
-    poses: Mapping[int, tuple[Array, Array]],
-) -> HeadRecord | None:
-    head = mask & (frame.part >= HEAD)
-    n = int(head.sum())
-    if n < MIN_HEAD:
-        return None
-    found = clean_box(head, max(6, 0.01 * n))
+def _head(mask: Array, face_pixels: int, body: Box, seen: Array, angle: float) -> HeadRecord | None:
+    """The head's record; `seen` are the visible fractions of person, head and face."""
+    n = int(mask.sum())
+    found = clean_box(mask, max(6, 0.01 * n)) if n >= MIN_HEAD else None
     if found is None:
         return None
-    x0, y0 = max(found[0], box[0]), max(found[1], box[1])
-    x1, y1 = min(found[2], box[2]), min(found[3], box[3])
+    x0, y0 = max(found[0], body[0]), max(found[1], body[1])
+    x1, y1 = min(found[2], body[2]), min(found[3], body[3])
     if x1 <= x0 or y1 <= y0:
         return None
-    angle = face_angle(p, camera, poses[p.pid])
-    n_face = int(face.sum())
-    visible = angle <= 100 and n_face >= MIN_FACE and n_face >= 0.45 * areas[2]
-    return HeadRecord((x0, y0, x1, y1), float(min(1.0, n / max(areas[1], 1.0))), bool(visible), angle)
+    visible = angle <= 100 and face_pixels >= MIN_FACE and seen[2] >= 0.45
+    return HeadRecord((x0, y0, x1, y1), float(min(1.0, seen[1])), bool(visible), angle)
 
 
 def face_angle(p: Person, camera: Camera, pose: tuple[Array, Array]) -> float:
