@@ -87,6 +87,7 @@ class PseudoLabelParams(Params):
     min_side_px: float = Field(12.0, ge=1)
     frames: int = Field(240, ge=8, description="training frames to choose over all cameras")
     holdout: float = Field(0.15, ge=0, lt=0.5)
+    round: int = Field(1, ge=1, description="set by the pipeline: which round these labels belong to")
 
 
 class FinetuneParams(Params):

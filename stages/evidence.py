@@ -1,0 +1,191 @@
+"""Stage part: how probable it is that a track shows a person, from scores, time, motion and other views.
+
+Everything is a sum of log odds per track. What a score is worth is a prior that was fitted once on
+simulated rooms with an off-the-shelf detector; what a match in another view is worth is measured on the
+site itself, without labels: how often confident tracks find a partner, against how often clutter does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orveil.pipeline.types import Associations, MediaIndex, Tracks
+
+__all__ = ["SURE_SCORE", "TrackEvidence", "logit", "sigmoid", "weigh_tracks"]
+
+Bools = NDArray[np.bool_]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+SURE_SCORE = 0.5
+SCORE_SLOPE, SCORE_MIDDLE = 2.0, -0.85
+"""Log odds of a person per unit of a track's mean logit score, and the logit worth even odds (.30)."""
+PEAK_WORTH = 0.35
+"""Log odds per unit of logit by which the best decile of a track's scores exceeds its mean."""
+GAPS_WORTH = 0.7
+"""A track that is filled in for half of its time loses half of this."""
+STILL_SPREAD, STILL_SCORE, STILL_SECONDS, STILL_WORTH = 0.15, 0.10, 2.0, -2.5
+"""Central 80 % of positions within this share of the box's side, and of scores within this standard
+deviation, for this long and with nobody else's support: what a gown on a rack looks like."""
+GOOD_SCORE = 0.6
+"""Mean score from which standing still is no reason for doubt."""
+MATCH_WORTH, ALONE_WORTH = 3.0, -1.5
+"""Bounds of what a match, or the lack of one, can add."""
+
+
+@dataclass(frozen=True)
+class TrackEvidence:
+    """Per row of the tracks table (N rows), what its track says.
+
+    Attributes:
+        track: (N,) number of the track over all cameras, 0..T-1.
+        log_odds: (T,) that the track shows a person.
+        alone: (T,) the same without the other views.
+        mean: (T,) mean logit of the scores.
+        boxes: (T,) detections in the track.
+        person: (T,) person id, -1 where unmatched.
+        matched: (T,) probability of the match.
+    """
+
+    track: Ints
+    log_odds: Doubles
+    alone: Doubles
+    mean: Doubles
+    boxes: Ints
+    person: Ints
+    matched: Doubles
+
+
+def logit(p: NDArray[np.floating]) -> Doubles:
+    """Log odds of probabilities, kept within those of .01 and .99."""
+    q = np.clip(np.asarray(p, np.float64), 0.01, 0.99)
+    return np.asarray(np.log(q) - np.log1p(-q))
+
+
+def sigmoid(x: Doubles) -> Doubles:
+    """Probabilities of log odds."""
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30.0, 30.0))))
+
+
+def weigh_tracks(frames: MediaIndex, tracks: Tracks, associations: Associations) -> TrackEvidence:
+    """Evidence of every track of one session.
+
+    Args:
+        frames: every frame of the session.
+        tracks: tracks of every camera.
+        associations: one row per track.
+    """
+    names, track = _numbers(tracks)
+    count = len(names)
+    seen = ~tracks.interpolated
+    boxes = np.bincount(track[seen], minlength=count)
+    score = logit(tracks.score)
+    mean = np.bincount(track[seen], score[seen], count) / np.maximum(boxes, 1)
+    peak = _quantile(track[seen], score[seen], count, 0.9)
+    filled = 1.0 - boxes / np.maximum(np.bincount(track, minlength=count), 1)
+    person, matched = _matches(names, associations)
+    alone = SCORE_SLOPE * (mean - SCORE_MIDDLE) + PEAK_WORTH * (peak - mean) - GAPS_WORTH * filled
+    still = _still(frames, tracks, track, count) & (mean < logit(np.array(GOOD_SCORE)))
+    alone = alone + np.where(still, STILL_WORTH, 0.0)
+    views = _worth_of_views(boxes, mean, matched, len(set(tracks.camera.tolist())))
+    helped = alone + views
+    # A match explains why something stands still: others see it as a person too.
+    helped = helped - np.where(still & (matched > 0), STILL_WORTH, 0.0)
+    return TrackEvidence(track, helped, alone, mean, boxes, person, matched)
+
+
+def _numbers(tracks: Tracks) -> tuple[list[tuple[str, int]], Ints]:
+    """Camera and id of every track, and its number for every row."""
+    cameras = sorted(set(tracks.camera.tolist()))
+    if not cameras:
+        return [], np.zeros(0, np.int64)
+    code = np.searchsorted(np.array(cameras), tracks.camera)
+    key, number = np.unique(np.stack([code, tracks.track_id], axis=1), axis=0, return_inverse=True)
+    return [(cameras[int(c)], int(t)) for c, t in key], number.reshape(-1).astype(np.int64)
+
+
+def _matches(names: list[tuple[str, int]], associations: Associations) -> tuple[Ints, Doubles]:
+    """Person id (T,), -1 where unmatched, and probability of the match (T,)."""
+    rows = {
+        (camera, track): row
+        for row, (camera, track) in enumerate(
+            zip(associations.camera.tolist(), associations.track_id.tolist(), strict=True)
+        )
+    }
+    person, matched = np.full(len(names), -1, np.int64), np.zeros(len(names))
+    for number, name in enumerate(names):
+        row = rows.get(name)
+        if row is not None and associations.views[row] > 1:
+            person[number] = associations.person_id[row]
+            matched[number] = associations.probability[row]
+    return person, matched
+
+
+def _still(frames: MediaIndex, tracks: Tracks, track: Ints, count: int) -> Bools:
+    """Tracks (T,) that neither move nor change their score for long."""
+    seen = np.flatnonzero(~tracks.interpolated)
+    number, boxes = track[seen], tracks.xyxy[seen].astype(np.float64)
+    seconds = _seconds(frames, tracks)[seen]
+    begin, end = np.full(count, np.inf), np.full(count, -np.inf)
+    np.minimum.at(begin, number, seconds)
+    np.maximum.at(end, number, seconds)
+    size = np.maximum(np.bincount(number, minlength=count), 1)
+    side = np.sqrt(np.maximum((boxes[:, 2:] - boxes[:, :2]).prod(axis=1), 1.0))
+    mean_side = np.bincount(number, side, count) / size
+    spread = np.zeros(count)
+    for value in ((boxes[:, 0] + boxes[:, 2]) / 2, boxes[:, 1]):
+        width = _quantile(number, value, count, 0.9) - _quantile(number, value, count, 0.1)
+        spread += (width / np.maximum(mean_side, 1.0)) ** 2
+    score = tracks.score[seen].astype(np.float64)
+    mean = np.bincount(number, score, count) / size
+    deviation = np.sqrt(np.bincount(number, (score - mean[number]) ** 2, count) / size)
+    return np.asarray(
+        (np.sqrt(spread) < STILL_SPREAD)
+        & (deviation < STILL_SCORE)
+        & (end - begin >= STILL_SECONDS)
+        & (size >= 5)
+    )
+
+
+def _seconds(frames: MediaIndex, tracks: Tracks) -> Doubles:
+    """Time (N,) of every row of the tracks."""
+    seconds = np.zeros(len(tracks))
+    for camera in sorted(set(tracks.camera.tolist())):
+        table = frames.select(frames.camera == camera)
+        order = np.argsort(table.index, kind="stable")
+        rows = np.flatnonzero(tracks.camera == camera)
+        seconds[rows] = table.time_s[order][np.searchsorted(table.index[order], tracks.index[rows])]
+    return seconds
+
+
+def _quantile(group: Ints, value: Doubles, count: int, q: float) -> Doubles:
+    """The q-quantile (lower of two neighbours) of the values of each group (T,); 0 for empty groups."""
+    order = np.lexsort((value, group))
+    size = np.bincount(group, minlength=count)
+    start = np.cumsum(size) - size
+    place = start + np.floor(q * np.maximum(size - 1, 0)).astype(np.int64)
+    out = np.zeros(count)
+    some = size > 0
+    out[some] = value[order][place[some]]
+    return out
+
+
+def _worth_of_views(boxes: Ints, mean: Doubles, matched: Doubles, cameras: int) -> Doubles:
+    """Log odds (T,) that a match in another view adds, or the lack of one takes away.
+
+    Both rates are counted on the site: among tracks whose scores say person, and among those whose
+    scores say clutter. Where people are never matched, being alone means nothing.
+    """
+    if cameras < 2 or not (matched > 0).any():
+        return np.zeros(len(mean))
+    size = np.minimum(boxes, 30).astype(np.float64)
+    sure, clutter = mean > 0.0, mean < -1.6
+    rate_sure = (size[sure & (matched > 0)].sum() + 1.0) / (size[sure].sum() + 2.0)
+    rate_clutter = (size[clutter & (matched > 0)].sum() + 1.0) / (size[clutter].sum() + 2.0)
+    rate_clutter = min(rate_clutter, rate_sure)
+    found = float(np.clip(np.log(rate_sure / rate_clutter), 0.0, MATCH_WORTH))
+    missed = float(np.clip(np.log((1 - rate_sure) / (1 - rate_clutter)), ALONE_WORTH, 0.0))
+    return np.where(matched > 0, found * matched, missed)

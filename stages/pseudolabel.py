@@ -1,0 +1,240 @@
+"""Stage: from evidence to labels in three states: positive with a weight, ignore, background."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from orveil.pipeline.geometry import containment, iou
+from orveil.pipeline.kinds import AssociationsKind, DetectionsKind, MediaKind, PseudoLabelsKind, TracksKind
+from orveil.pipeline.settings import PseudoLabelParams
+from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
+from orveil.pipeline.tables import read_table, read_tables, write_table
+from orveil.pipeline.types import (
+    IGNORE,
+    PERSON,
+    POSITIVE,
+    Associations,
+    MediaFiles,
+    MediaIndex,
+    PseudoLabels,
+    Tracks,
+)
+from orveil.stages.coco import write_coco
+from orveil.stages.evidence import SURE_SCORE, TrackEvidence, logit, sigmoid, weigh_tracks
+from orveil.stages.selection import choose_frames
+
+__all__ = ["PseudoLabel", "label_session"]
+
+Bools = NDArray[np.bool_]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+OWN_WORTH = 0.4
+"""Log odds per unit of logit by which a box's own score differs from the mean of its track."""
+FILLED_WORTH = -0.7
+"""Log odds of a filled-in box against a detected one of the same track."""
+LONG_GAP_WORTH = -1.0
+"""A gap of one second takes so much more."""
+DOUBLE_IOU = 0.5
+"""Overlap from which two boxes of one frame are one person seen twice."""
+CERTAIN_IOU = 0.75
+"""Overlap from which they are, even where both are matched to different persons."""
+NESTED = 0.8
+"""Share of the smaller of two boxes inside the other from which it may be a part of the same person."""
+LEAST_POSITIVE, LEAST_IGNORE = 0.5, 0.1
+"""Probabilities below which no box is positive, and below which a box is background."""
+
+
+class PseudoLabel:
+    """media, candidates, tracks, associations -> PseudoLabels and FrameLabels: one shard per session."""
+
+    name: ClassVar[str] = "pseudolabel"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Resources] = Resources()
+    consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
+        "media": MediaKind,
+        "candidates": DetectionsKind,
+        "tracks": TracksKind,
+        "associations": AssociationsKind,
+    }
+    produces: ClassVar[type[ArtifactType]] = PseudoLabelsKind
+    volatile: ClassVar[frozenset[str]] = frozenset()
+
+    def shards(self, params: PseudoLabelParams, inputs: Inputs) -> Sequence[Shard]:
+        """One shard per session."""
+        frames = read_table(MediaIndex, inputs["media"].path)
+        return [Shard(session) for session in sorted(set(frames.session.tolist()))]
+
+    def setup(self, params: PseudoLabelParams, inputs: Inputs, context: Context) -> None:
+        """Nothing to load."""
+
+    def run(
+        self, params: PseudoLabelParams, inputs: Inputs, shard: Shard, out: Path, context: Context
+    ) -> None:
+        """Label one session: `labels.parquet`, `frames_used.parquet`, `labels.coco.json`."""
+        files = read_table(MediaFiles, inputs["media"].path)
+        media = read_table(MediaIndex, inputs["media"].path)
+        sessions = max(len(set(media.session.tolist())), 1)
+        frames = media.select(media.session == shard.session)
+        tracks = read_tables(Tracks, inputs["tracks"].paths(shard.session))
+        associations = read_tables(Associations, inputs["associations"].paths(shard.session))
+        labels = label_session(
+            frames,
+            tracks.select(tracks.session == shard.session),
+            associations.select(associations.session == shard.session),
+            params,
+        )
+        budget = max(1, round(params.frames / sessions))
+        chosen = choose_frames(frames, labels, budget, params.holdout, context.seed)
+        write_table(labels, out)
+        write_table(chosen, out)
+        write_coco(files.select(files.session == shard.session), frames, labels, out)
+        context.progress(len(frames), len(frames), "frames")
+
+
+def label_session(
+    frames: MediaIndex, tracks: Tracks, associations: Associations, params: PseudoLabelParams
+) -> PseudoLabels:
+    """Person labels of every frame of one session.
+
+    Boxes that show a person already shown by a more probable box get no row. Of the others, the most
+    probable are positive, as many as the target false-discovery rate allows: the mean of one minus their
+    probabilities stays below it. Doubtful ones are to be ignored in training.
+
+    Args:
+        frames: every frame of the session.
+        tracks: tracks of every camera, filled boxes included.
+        associations: one row per track.
+        params: false-discovery rate, least size, round.
+
+    Returns:
+        Rows by camera and frame; `score` is the calibrated probability, `weight` is 0 where ignored.
+    """
+    evidence = weigh_tracks(frames, tracks, associations)
+    probability = _box_probability(frames, tracks, evidence)
+    sides = tracks.xyxy[:, 2:] - tracks.xyxy[:, :2]
+    usable = (sides.min(axis=1) >= params.min_side_px) & (probability >= LEAST_IGNORE / 2)
+    shown = _one_per_person(tracks, evidence, probability, usable)
+    kept = np.flatnonzero(shown.kept)
+    probability = np.where(shown.nested, np.minimum(probability, 0.5), probability)
+    positive = _discoveries(probability[kept], params.false_discovery_rate)
+    kept, positive = kept[probability[kept] >= LEAST_IGNORE], positive[probability[kept] >= LEAST_IGNORE]
+    positive &= ~shown.nested[kept]
+    return _table(tracks, evidence, probability, kept, positive, params.round)
+
+
+def _box_probability(frames: MediaIndex, tracks: Tracks, evidence: TrackEvidence) -> Doubles:
+    """Probability (N,) that each box shows a person: its track's, moved by its own score."""
+    own = OWN_WORTH * (logit(tracks.score) - evidence.mean[evidence.track])
+    gaps = _gap_seconds(frames, tracks, evidence.track)
+    filled = FILLED_WORTH + LONG_GAP_WORTH * np.minimum(gaps, 2.0)
+    return sigmoid(evidence.log_odds[evidence.track] + np.where(tracks.interpolated, filled, own))
+
+
+def _gap_seconds(frames: MediaIndex, tracks: Tracks, track: Ints) -> Doubles:
+    """For filled boxes the length of their gap in seconds, 0 for others: (N,)."""
+    seconds = np.zeros(len(tracks))
+    for camera in sorted(set(tracks.camera.tolist())):
+        table = frames.select(frames.camera == camera)
+        order = np.argsort(table.index, kind="stable")
+        rows = np.flatnonzero(tracks.camera == camera)
+        seconds[rows] = table.time_s[order][np.searchsorted(table.index[order], tracks.index[rows])]
+    order = np.lexsort((seconds, track))
+    filled = tracks.interpolated[order]
+    # The nearest detections before and after, in the order of (track, time); gaps lie inside tracks.
+    place = np.arange(len(order))
+    before = np.maximum.accumulate(np.where(filled, 0, place)) if len(order) else place
+    after = (
+        np.minimum.accumulate(np.where(filled, len(order) - 1, place)[::-1])[::-1] if len(order) else place
+    )
+    gaps = np.zeros(len(order))
+    gaps[order] = np.where(filled, seconds[order][after] - seconds[order][before], 0.0)
+    return np.maximum(gaps, 0.0)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Rows (N,) that stand for a person of their own, and those of them that may be a part of another."""
+
+    kept: Bools
+    nested: Bools
+
+
+def _one_per_person(tracks: Tracks, evidence: TrackEvidence, probability: Doubles, usable: Bools) -> _Shown:
+    """Suppress double boxes frame by frame, the more probable track first.
+
+    Two boxes that overlap are two people where both are matched to different persons in other views;
+    otherwise the less probable one is the same person seen twice. A box inside another may be a part of
+    that person (legs under a table) or somebody in front: it stays as doubtful unless it scores well
+    itself or has its own match.
+    """
+    kept, nested = np.zeros(len(tracks), np.bool_), np.zeros(len(tracks), np.bool_)
+    rows = np.flatnonzero(usable)
+    camera = np.unique(tracks.camera, return_inverse=True)[1]
+    order = rows[np.lexsort((-probability[rows], tracks.index[rows], camera[rows]))]
+    key = np.stack([camera[order], tracks.index[order]], axis=1).reshape(-1, 2)
+    cuts = np.flatnonzero((np.diff(key, axis=0) != 0).any(axis=1)) + 1
+    person = evidence.person[evidence.track]
+    for part in np.split(order, cuts):
+        overlap, inside = (
+            iou(tracks.xyxy[part], tracks.xyxy[part]),
+            containment(tracks.xyxy[part], tracks.xyxy[part]),
+        )
+        alive: list[int] = []
+        for k, row in enumerate(part):
+            others = np.array(alive, np.int64)
+            apart = (person[row] >= 0) & (person[part[others]] >= 0) & (person[part[others]] != person[row])
+            limit = np.where(apart, CERTAIN_IOU, DOUBLE_IOU)
+            if (overlap[k, others] > limit).any():
+                continue
+            alive.append(k)
+            kept[row] = True
+            part_of = (inside[k, others] > NESTED) & ~apart
+            nested[row] = bool(part_of.any()) and tracks.score[row] < SURE_SCORE
+    return _Shown(kept, nested)
+
+
+def _discoveries(probability: Doubles, rate: float) -> Bools:
+    """The largest set of the most probable boxes whose expected share of errors is at most `rate`."""
+    order = np.argsort(-probability, kind="stable")
+    expected = np.cumsum(1.0 - probability[order]) / np.arange(1, len(order) + 1)
+    allowed = np.flatnonzero(expected <= rate)
+    chosen = np.zeros(len(probability), np.bool_)
+    chosen[order[: allowed[-1] + 1 if len(allowed) else 0]] = True
+    return chosen & (probability >= LEAST_POSITIVE)
+
+
+def _table(
+    tracks: Tracks, evidence: TrackEvidence, probability: Doubles, kept: Ints, positive: Bools, round_: int
+) -> PseudoLabels:
+    order = np.lexsort((-probability[kept], tracks.index[kept], tracks.camera[kept]))
+    kept, positive = kept[order], positive[order]
+    track = evidence.track[kept]
+    source = np.full(len(kept), "temporal", dtype="U10")
+    source[tracks.score[kept] >= SURE_SCORE] = "detected"
+    helped = (evidence.matched[track] > 0) & (evidence.log_odds[track] - evidence.alone[track] > 0.5)
+    source[helped & (tracks.score[kept] < SURE_SCORE) & (sigmoid(evidence.alone[track]) < 0.8)] = "cross_view"
+    camera = tracks.camera[kept]
+    first = np.searchsorted(camera, camera)
+    return PseudoLabels(
+        session=tracks.session[kept],
+        camera=camera,
+        index=tracks.index[kept],
+        pts=tracks.pts[kept],
+        label_id=np.arange(len(kept)) - first,
+        track_id=tracks.track_id[kept],
+        person_id=evidence.person[track],
+        xyxy=tracks.xyxy[kept],
+        label=np.full(len(kept), PERSON),
+        score=probability[kept],
+        weight=np.where(positive, probability[kept], 0.0),
+        state=np.where(positive, POSITIVE, IGNORE),
+        source=source,
+        round=np.full(len(kept), round_),
+    )
