@@ -50,21 +50,27 @@ class Overlap:
 def view_overlap(gt: Mapping[str, Any], min_fraction: float = 0.0) -> Overlap:
     """Overlap of the cameras in `gt`, counting views in which a person shows at least `min_fraction`.
 
-    Pictures belong to the same moment where their frame index is the same. Moments at which a camera has no
-    picture (drop-outs) are left out.
+    Pictures belong to the same moment where their cameras' clocks show the same time. Moments at which a
+    camera has no picture (drop-outs, another rate) are left out.
     """
+    offset = {camera["id"]: camera.get("time_offset", 0.0) for camera in gt.get("cameras", ())}
+
+    def clock(image: Mapping[str, Any]) -> float:
+        return round(image["time"] - offset.get(image["camera_id"], 0.0), 3)
+
     cameras = tuple(sorted({image["camera_id"] for image in gt["images"]}))
     column = {camera: k for k, camera in enumerate(cameras)}
     images = {image["id"]: image for image in gt["images"]}
-    present: dict[int, set[int]] = {}
+    present: dict[float, set[int]] = {}
     for image in gt["images"]:
-        present.setdefault(image["frame_index"], set()).add(image["camera_id"])
-    seen: dict[tuple[int, int], Array] = {}
+        present.setdefault(clock(image), set()).add(image["camera_id"])
+    seen: dict[tuple[float, int], Array] = {}
     for a in gt["annotations"]:
         image = images[a["image_id"]]
-        complete = len(present[image["frame_index"]]) == len(cameras)
+        moment = clock(image)
+        complete = len(present[moment]) == len(cameras)
         if a["category_id"] == PERSON and complete and a["visible_fraction"] >= min_fraction:
-            row = seen.setdefault((image["frame_index"], a["track_id"]), np.zeros(len(cameras), bool))
+            row = seen.setdefault((moment, a["track_id"]), np.zeros(len(cameras), bool))
             row[column[image["camera_id"]]] = True
     table = np.array(list(seen.values()), float).reshape(-1, len(cameras))
     views = np.bincount(table.sum(1).astype(int), minlength=len(cameras) + 1) / max(1, len(table))

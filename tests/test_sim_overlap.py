@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ app = Typer()
 app.command()(report)
 
 
-def site(seen: dict[tuple[int, int], dict[int, float]], cameras: int = 3) -> dict[str, object]:
+def site(seen: dict[tuple[int, int], dict[int, float]], cameras: int = 3) -> dict[str, Any]:
     """Ground truth of (camera, frame) -> {person: visible fraction}."""
     frames = []
     for (camera, index), people in seen.items():
@@ -25,7 +26,9 @@ def site(seen: dict[tuple[int, int], dict[int, float]], cameras: int = 3) -> dic
             for pid, fraction in people.items()
         )
         frames.append(
-            coco.FrameRecord(f"cam{camera:02d}/{index:06d}", camera, index, 0.0, 0, 100, 100, records)
+            coco.FrameRecord(
+                f"cam{camera:02d}/{index:06d}", camera, index, index / 10, index, 100, 100, records
+            )
         )
     assert len({c for c, _ in seen}) == cameras
     return coco.assemble(frames, {})
@@ -47,6 +50,15 @@ def test_slivers_need_not_count() -> None:
 
 def test_moments_with_a_missing_camera_are_left_out() -> None:
     gt = site({(1, 0): {1: 1.0}, (2, 0): {1: 1.0}, (1, 1): {1: 1.0}}, cameras=2)
+    assert view_overlap(gt).moments == 1
+    assert view_overlap(gt).in_all == 1.0
+
+
+def test_clocks_that_are_off_and_gaps_are_allowed_for() -> None:
+    gt = site({(1, 0): {1: 1.0}, (1, 1): {2: 1.0}, (2, 0): {2: 1.0}}, cameras=2)
+    late = next(image for image in gt["images"] if image["camera_id"] == 2)
+    late["time"] = 0.1 + 0.25  # Its first picture was lost, and its clock is a quarter of a second ahead.
+    gt["cameras"] = [{"id": 1, "time_offset": 0.0}, {"id": 2, "time_offset": 0.25}]
     assert view_overlap(gt).moments == 1
     assert view_overlap(gt).in_all == 1.0
 
