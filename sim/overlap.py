@@ -56,7 +56,7 @@ def view_overlap(gt: Mapping[str, Any], min_fraction: float = 0.0) -> Overlap:
     offset = {camera["id"]: camera.get("time_offset", 0.0) for camera in gt.get("cameras", ())}
 
     def clock(image: Mapping[str, Any]) -> float:
-        return round(image["time"] - offset.get(image["camera_id"], 0.0), 3)
+        return round(float(image["time"]) - float(offset.get(image["camera_id"], 0.0)), 3)
 
     cameras = tuple(sorted({image["camera_id"] for image in gt["images"]}))
     column = {camera: k for k, camera in enumerate(cameras)}
