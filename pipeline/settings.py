@@ -27,17 +27,23 @@ class Params(BaseModel):
 class Camera(Params):
     """One camera of one session."""
 
-    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")
-    path: Path
-    session: str = Field("main", pattern=r"^[A-Za-z0-9_-]{1,32}$")
+    id: str = Field(pattern=r"^[A-Za-z0-9_-]{1,32}$", description="unique within its session")
+    path: Path = Field(description="its video")
+    session: str = Field(
+        "main",
+        pattern=r"^[A-Za-z0-9_-]{1,32}$",
+        description="cameras of one session were recorded at the same time",
+    )
     offset_s: float | None = Field(None, description="clock offset to the reference camera; None: estimate")
 
 
 class IngestParams(Params):
     """How media are read."""
 
-    sync: Literal["estimate", "given"] = "estimate"
-    max_offset_s: float = Field(0.5, ge=0, le=10)
+    sync: Literal["estimate", "given"] = Field(
+        "estimate", description="clock offsets: estimated from the videos, or those given per camera"
+    )
+    max_offset_s: float = Field(0.5, ge=0, le=10, description="largest clock offset looked for, s")
     max_frames: int = Field(0, ge=0, description="use only the first frames of each camera; 0: all")
 
 
@@ -57,110 +63,128 @@ class DetectParams(Params):
     long_side: int = Field(
         512, ge=128, le=2048, description="longer picture side at the detector's input, px"
     )
-    score_threshold: float = Field(0.1, gt=0, lt=1)
-    nms_iou: float = Field(0.65, gt=0, le=1)
-    max_per_image: int = Field(100, ge=1)
+    score_threshold: float = Field(0.1, gt=0, lt=1, description="candidates below it are dropped")
+    nms_iou: float = Field(0.65, gt=0, le=1, description="of two boxes that overlap more, the weaker goes")
+    max_per_image: int = Field(100, ge=1, description="candidates kept per frame")
     chunk_frames: int = Field(2000, ge=1, description="frames per shard")
 
 
 class TrackParams(Params):
     """Tracking within a camera; times in seconds, so that the frame rate does not matter."""
 
-    high_score: float = Field(0.5, gt=0, lt=1)
-    low_score: float = Field(0.1, gt=0, lt=1)
-    max_gap_s: float = Field(1.0, gt=0)
-    min_iou: float = Field(0.2, ge=0, lt=1)
+    high_score: float = Field(0.5, gt=0, lt=1, description="boxes that may start a track")
+    low_score: float = Field(0.1, gt=0, lt=1, description="boxes that may continue one")
+    max_gap_s: float = Field(1.0, gt=0, description="longest gap that a track bridges, s")
+    min_iou: float = Field(
+        0.2, ge=0, lt=1, description="least overlap of a box with where its track is expected"
+    )
 
 
 class AssociateParams(Params):
     """Self-supervised, uncalibrated matching across cameras."""
 
     min_probability: float = Field(0.8, gt=0, lt=1, description="below it a track stays unmatched")
-    epochs: int = Field(60, ge=1)
+    epochs: int = Field(60, ge=1, description="of training the matcher")
     max_frames: int = Field(1500, ge=10, description="synchronised frames used for training")
 
 
 class PseudoLabelParams(Params):
     """From evidence to labels."""
 
-    false_discovery_rate: float = Field(0.05, gt=0, lt=1)
-    min_side_px: float = Field(12.0, ge=1)
+    false_discovery_rate: float = Field(
+        0.05, gt=0, lt=1, description="share of wrong boxes accepted among recovered ones"
+    )
+    min_side_px: float = Field(12.0, ge=1, description="smaller boxes are no labels")
     frames: int = Field(240, ge=8, description="training frames to choose over all cameras")
-    holdout: float = Field(0.15, ge=0, lt=0.5)
+    holdout: float = Field(
+        0.15, ge=0, lt=0.5, description="share of the chosen frames that judge a round instead of training it"
+    )
     round: int = Field(1, ge=1, description="set by the pipeline: which round these labels belong to")
 
 
 class FinetuneParams(Params):
     """One round of detector training."""
 
-    iterations: int = Field(120, ge=1)
-    batch_size: int = Field(8, ge=1)
-    learning_rate: float = Field(4e-4, gt=0)
-    long_side: int = Field(512, ge=128)
-    checkpoint_every: int = Field(40, ge=1)
-    ema_decay: float = Field(0.99, ge=0, lt=1)
+    iterations: int = Field(120, ge=1, description="training steps")
+    batch_size: int = Field(8, ge=1, description="pictures per step")
+    learning_rate: float = Field(4e-4, gt=0, description="highest; falls along a cosine")
+    long_side: int = Field(512, ge=128, description="longer picture side in training, px")
+    checkpoint_every: int = Field(
+        40, ge=1, description="steps between checkpoints, from which a killed run goes on"
+    )
+    ema_decay: float = Field(
+        0.99, ge=0, lt=1, description="of the moving average of the weights, which is the result; 0: none"
+    )
     anchor: float = Field(0.0, ge=0, description="pull towards the starting weights (L2-SP)")
 
 
 class PoseParams(Params):
     """Whole-body keypoints, head and face boxes."""
 
-    scope: Literal["train", "all"] = "all"
-    min_keypoint_score: float = Field(0.3, ge=0, le=1)
-    batch_size: int = Field(32, ge=1)
+    scope: Literal["train", "all"] = Field(
+        "all", description="set by the pipeline: labels of the training frames, or all"
+    )
+    min_keypoint_score: float = Field(0.3, ge=0, le=1, description="keypoints below it do not count")
+    batch_size: int = Field(32, ge=1, description="persons per step")
 
 
 class PoseTrainParams(Params):
     """Fine-tuning of the pose model on its own confident keypoints."""
 
-    iterations: int = Field(80, ge=0)
-    batch_size: int = Field(32, ge=1)
-    learning_rate: float = Field(2e-4, gt=0)
-    min_keypoint_score: float = Field(0.5, ge=0, le=1)
-    checkpoint_every: int = Field(40, ge=1)
+    iterations: int = Field(80, ge=0, description="training steps; 0 keeps the pose model")
+    batch_size: int = Field(32, ge=1, description="persons per step")
+    learning_rate: float = Field(2e-4, gt=0, description="highest; falls along a cosine")
+    min_keypoint_score: float = Field(0.5, ge=0, le=1, description="keypoints below it are not learned from")
+    checkpoint_every: int = Field(40, ge=1, description="steps between checkpoints")
 
 
 class DistilParams(Params):
     """The real-time student."""
 
-    model: str = "embedded-detector"
-    iterations: int = Field(150, ge=1)
-    batch_size: int = Field(8, ge=1)
-    learning_rate: float = Field(6e-4, gt=0)
-    long_side: int = Field(416, ge=128)
-    checkpoint_every: int = Field(50, ge=1)
+    model: str = Field("embedded-detector", description="registry name of the student, or path of weights")
+    iterations: int = Field(150, ge=1, description="training steps")
+    batch_size: int = Field(8, ge=1, description="pictures per step")
+    learning_rate: float = Field(6e-4, gt=0, description="highest; falls along a cosine")
+    long_side: int = Field(
+        416, ge=128, description="longer picture side at the student's input, px; also on the appliance"
+    )
+    checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints")
     soft_weight: float = Field(0.5, ge=0, description="weight of the teacher's soft outputs")
 
 
 class ExportParams(Params):
     """The ONNX bundle."""
 
-    score_floor: float = Field(0.05, gt=0, lt=1)
-    nms_iou: float = Field(0.65, gt=0, le=1)
-    max_per_image: int = Field(100, ge=1)
-    max_box_error_px: float = Field(0.1, gt=0)
-    max_score_error: float = Field(1e-3, gt=0)
-    max_recall_drop: float = Field(0.005, ge=0)
+    score_floor: float = Field(0.05, gt=0, lt=1, description="boxes below it never leave the graph")
+    nms_iou: float = Field(0.65, gt=0, le=1, description="of two boxes that overlap more, the weaker goes")
+    max_per_image: int = Field(100, ge=1, description="boxes kept per frame")
+    max_box_error_px: float = Field(
+        0.1, gt=0, description="gate: largest difference between ONNX and PyTorch boxes, px"
+    )
+    max_score_error: float = Field(1e-3, gt=0, description="gate: largest difference of scores")
+    max_recall_drop: float = Field(0.005, ge=0, description="gate: largest loss of recall on held-out frames")
 
 
 class BlurParams(Params):
     """What is covered and how."""
 
-    target: Literal["face", "head", "body"] = "head"
-    style: Literal["gaussian", "mosaic", "solid"] = "gaussian"
-    shape: Literal["ellipse", "box"] = "ellipse"
-    margin: float = Field(0.15, ge=0, le=1)
+    target: Literal["face", "head", "body"] = Field("head", description="what is covered")
+    style: Literal["gaussian", "mosaic", "solid"] = Field("gaussian", description="how")
+    shape: Literal["ellipse", "box"] = Field("ellipse", description="of each covered place")
+    margin: float = Field(
+        0.15, ge=0, le=1, description="growth of a box on each side, as a share of its size"
+    )
     every: int = Field(1, ge=1, description="run the detector on every n-th frame")
     hold_s: float = Field(0.5, ge=0, description="bridge gaps and hold tracks for this long")
-    audio: Literal["keep", "drop"] = "drop"
-    crf: int = Field(20, ge=0, le=51)
-    preset: str = "veryfast"
+    audio: Literal["keep", "drop"] = Field("drop", description="voices identify people too")
+    crf: int = Field(20, ge=0, le=51, description="H.264 quality; lower is better and larger")
+    preset: str = Field("veryfast", description="of the x264 encoder")
 
 
 class EvaluateSettings(Params):
     """Only where ground truth exists; nothing but evaluation reads it."""
 
-    ground_truth: Path | None = None
+    ground_truth: Path | None = Field(None, description="COCO file, .json or .json.gz")
 
 
 class EvaluateParams(Params):
@@ -184,24 +208,24 @@ class ReportParams(Params):
 class RunSettings(Params):
     """How to run; none of it changes a result."""
 
-    executor: Literal["local", "ray"] = "local"
-    workers: int = Field(1, ge=1)
+    executor: Literal["local", "ray"] = Field("local", description="in this process, or on a Ray cluster")
+    workers: int = Field(1, ge=1, description="CPUs of the Ray cluster started here")
     address: str | None = Field(None, description="Ray cluster address; None starts a local one")
 
 
 class SiteSettings(Params):
     """A whole site file."""
 
-    name: str = Field(min_length=1, max_length=64)
-    work: Path = Path("work")
+    name: str = Field(min_length=1, max_length=64, description="shown in the report")
+    work: Path = Field(Path("work"), description="folder for everything the run makes")
     videos: Path | None = Field(None, description="folder with one video per camera; else list [[camera]]")
     camera: tuple[Camera, ...] = ()
-    seed: int = Field(0, ge=0)
-    rounds: int = Field(2, ge=0, le=20)
+    seed: int = Field(0, ge=0, description="same seed and inputs: same results")
+    rounds: int = Field(2, ge=0, le=20, description="rounds of labelling and fine-tuning")
     detector: str = Field("embedded-detector", description="registry name, or path of weights")
     detector_config: str | None = Field(None, description="mmengine config, where the weights are a path")
-    pose_model: str = "embedded-pose"
-    pose_config: str | None = None
+    pose_model: str = Field("embedded-pose", description="registry name, or path of weights")
+    pose_config: str | None = Field(None, description="mmengine config, where the weights are a path")
     ingest: IngestParams = IngestParams()
     detect: DetectParams = DetectParams()
     track: TrackParams = TrackParams()
