@@ -67,7 +67,8 @@ def load_config(path_or_name: str | Path, overrides: Mapping[str, Any] | None = 
 
 def resolved_config_text(config: Config) -> str:
     """The config as one flat Python file: same config, same text; `load_config` reads it back."""
-    items = sorted(config.to_dict().items())
+    # Names with an underscore are helpers inside a config file.
+    items = sorted((key, value) for key, value in config.to_dict().items() if not key.startswith("_"))
     return "".join(f"{key} = {pprint.pformat(_plain(value), width=100)}\n" for key, value in items)
 
 
