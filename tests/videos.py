@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -132,3 +133,45 @@ def write_sound(path: Path, seconds: float) -> Path:
     with av.open(str(path), "w") as output:
         _tone(output, output.add_stream("aac", rate=16000, layout="mono"), seconds)
     return path
+
+
+def room(
+    seconds: float, fps: float, offset_s: float, camera: int, seed: int = 0, people: int = 4
+) -> list[Picture]:
+    """What one of several cameras of a room sees: people who walk, stop and turn, as bright discs.
+
+    Frame k shows the room at time k / fps + offset_s, as in the simulator. Cameras differ in direction,
+    size, texture and noise; people of another `seed` move differently.
+    """
+    generator = np.random.default_rng([seed, 1])
+    times = np.arange(int(seconds * fps)) / fps + offset_s
+    clock = np.arange(-5.0, seconds + 5.0, 0.02)
+    paths = []
+    for _ in range(people):
+        pace = np.repeat(generator.random(len(clock) // 40 + 1) < 0.5, 40)[: len(clock)]
+        pace = np.convolve(pace, np.ones(15) / 15, "same") * generator.uniform(0.4, 1.2)
+        turn = np.repeat(generator.normal(0, 1.5, len(clock) // 60 + 1), 60)[: len(clock)]
+        heading = np.cumsum(turn) * 0.02 + generator.uniform(0, 6)
+        walk = np.cumsum(np.stack([np.cos(heading), np.sin(heading)]) * pace * 0.02, axis=1)
+        walk = np.abs((walk + generator.uniform(0, 2, (2, 1))) % 4 - 2) - 1  # reflected at walls
+        paths.append(np.stack([np.interp(times, clock, w) for w in walk], axis=1))
+    own = np.random.default_rng([seed, 2, camera])
+    angle = own.uniform(0, 6)
+    turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    width, height = [(128, 96), (160, 96), (96, 128)][camera % 3]
+    background = own.integers(60, 140, (height // 8, width // 8, 3), dtype=np.uint8)
+    background = background.repeat(8, axis=0).repeat(8, axis=1)
+    grain = own.normal(0, 2, (height * 2, width * 2, 1)).astype(np.int16)
+    pictures = []
+    for number in range(len(times)):
+        dy, dx = own.integers(0, height), own.integers(0, width)
+        picture = background + grain[dy : dy + height, dx : dx + width]
+        picture = np.ascontiguousarray(np.clip(picture, 0, 255).astype(np.uint8))
+        for person, path in enumerate(paths):
+            px, py = turned @ path[number]
+            centre = round((0.5 + 0.35 * px) * width * 16), round((0.5 + 0.35 * py) * height * 16)
+            axes = round(0.06 * width * 16), round(0.12 * height * 16)
+            colour = (40 + 50 * person, 220 - 40 * person, 200)
+            cv2.ellipse(picture, centre, axes, 0, 0, 360, colour, -1, cv2.LINE_AA, 4)
+        pictures.append(picture)
+    return pictures
