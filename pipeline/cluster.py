@@ -142,6 +142,8 @@ class _Driver:
                 else:
                     busy.add(work.key.hex)
                     self._running[active.pool.submit(work)] = (active, work)
+            if active.pool is not None:
+                active.pool.dismiss_idle()
             self._finish_if_done(active)
 
     def _collect(self) -> None:
@@ -152,7 +154,7 @@ class _Driver:
                 active, work = self._running.pop(reference)
                 artifact = self._visible(_outcome(reference, work), work)
                 if active.pool is not None:
-                    active.pool.release(reference, keep=bool(active.waiting))
+                    active.pool.release(reference)
                 self._accept(active, work, artifact)
                 self._finish_if_done(active)
         if self._board is not None:

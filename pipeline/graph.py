@@ -137,5 +137,5 @@ def _check_params(node: str, stage: Stage, params: Any) -> None:
         wanted = typing.get_type_hints(stage.run).get("params")
     except NameError:  # an annotation that exists for type checkers only
         return
-    if inspect.isclass(wanted) and not isinstance(params, wanted):
+    if inspect.isclass(wanted) and issubclass(wanted, BaseModel) and not isinstance(params, wanted):
         raise _wrong(f"params of {stage.name} are {type(params).__name__}, not {wanted.__name__}", node)

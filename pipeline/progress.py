@@ -133,11 +133,10 @@ class TimeLeft:
         """Seconds left of the run; nodes of which nothing is known count as the mean of the known ones."""
         left = [self.node_left(node) for node in self.nodes if node not in self.finished]
         known = [value for value in left if value is not None]
-        if not known and left:
-            return None
         whole = [s for s in (self._expected(n) for n in self.nodes) if s is not None] or known
-        mean = sum(whole) / len(whole) if whole else 0.0
-        return sum(known) + mean * (len(left) - len(known))
+        if len(known) == len(left):
+            return sum(known)
+        return sum(known) + sum(whole) / len(whole) * (len(left) - len(known)) if whole else None
 
 
 def clock_text(seconds: float | None) -> str:

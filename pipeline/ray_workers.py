@@ -123,14 +123,17 @@ class WorkerPool:
         self._busy[reference] = actor
         return reference
 
-    def release(self, reference: Any, *, keep: bool) -> None:
-        """A shard is done. A worker with nothing left to do goes at once: it holds CPUs others wait for."""
+    def release(self, reference: Any) -> None:
+        """A shard is done; its worker is free for the next."""
         self._free += 1
         actor = self._busy.pop(reference)
-        if actor is not None and keep:
+        if actor is not None:
             self._idle.append(actor)
-        elif actor is not None:
-            ray.kill(actor)
+
+    def dismiss_idle(self) -> None:
+        """Stop workers that have nothing to do: they hold CPUs that workers of other nodes wait for."""
+        while self._idle:
+            ray.kill(self._idle.pop())
 
     def close(self) -> None:
         """Stop all workers of the node, finished or not."""

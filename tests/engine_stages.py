@@ -37,6 +37,7 @@ class FindParams(Params):
 
 class JoinParams(Params):
     gap: int = 1
+    remark: str = ""  # changes the key, never the result
 
 
 class SumParams(Params):
