@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -54,6 +56,16 @@ class Executor(StrEnum):
     RAY = "ray"
 
 
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Say what Ctrl-C leaves behind."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo("stopped; finished work is kept: run the same command again to go on", err=True)
+        raise typer.Exit(130) from None
+
+
 @app.command()
 def adapt(
     site: SiteFile,
@@ -72,7 +84,8 @@ def adapt(
     """
     from orveil.stages.cli_run import run_adapt
 
-    run_adapt(site, executor.value if executor else None, workers, until, quiet)
+    with _interruptible():
+        run_adapt(site, executor.value if executor else None, workers, until, quiet)
 
 
 @app.command()
@@ -119,7 +132,8 @@ def evaluate(
     """
     from orveil.stages.cli_run import run_evaluate
 
-    run_evaluate(site, ground_truth, quiet)
+    with _interruptible():
+        run_evaluate(site, ground_truth, quiet)
 
 
 @app.command()

@@ -12,9 +12,17 @@ from orveil.pipeline.errors import OrveilError
 __all__ = ["add_tools"]
 
 
+models = typer.Typer(
+    name="models",
+    help="Off-the-shelf models by name: what there is, fetch one, check files against their sha256.",
+    no_args_is_help=True,
+)
+
+
 def add_tools(app: typer.Typer) -> None:
     """Register the commands of this module."""
     app.command()(sim)
+    app.add_typer(models)
 
 
 def sim(
@@ -73,3 +81,55 @@ def _numbers(text: str, between: str, kind: type, option: str, remedy: str, coun
     if count and len(values) != count:
         raise OrveilError(f"{option} cannot be {text!r}", where="command line", remedy=remedy)
     return values
+
+
+@models.command("list")
+def list_() -> None:
+    """List the models that a site file can name, and which of them are here."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from orveil.stages.models import list_models, local_path
+
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    for column in ("name", "kind", "here", "licence", "about"):
+        table.add_column(column, no_wrap=column == "name")
+    for entry in list_models():
+        here = "yes" if local_path(entry).is_file() else "pull" if entry.url else "missing"
+        table.add_row(entry.name, entry.kind, here, entry.licence, entry.about)
+    Console().print(table)
+
+
+@models.command()
+def pull(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="Names of `orveil models list`.")],
+    dest: Annotated[
+        Path | None, typer.Option(help="Folder; default: $ORVEIL_MODELS, else ~/.cache/orveil/models.")
+    ] = None,
+) -> None:
+    """Fetch models and check their sha256; what is here and right is not fetched again."""
+    from rich.console import Console
+    from rich.progress import DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from orveil.stages import models as registry
+
+    columns = TextColumn("{task.description}"), DownloadColumn(), TimeRemainingColumn()
+    for name in names:
+        with Progress(*columns, console=Console(stderr=True)) as bars:
+            task = bars.add_task(name, total=None)
+            path = registry.pull(
+                name, dest, lambda done, total, t=task: bars.update(t, completed=done, total=total or None)
+            )
+        typer.echo(path)
+
+
+@models.command()
+def verify(
+    name: Annotated[str, typer.Argument(metavar="[NAME]", help="Default: all.")] = "all",
+    dest: Annotated[Path | None, typer.Option(help="Folder the models were fetched into.")] = None,
+) -> None:
+    """Compare the files of models with their sha256."""
+    from orveil.stages import models as registry
+
+    for entry, state in registry.verify(name, dest):
+        typer.echo(f"{entry.name}: {state}")
