@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orveil.pipeline.artifact import MANIFEST, Artifact, Key, Store
@@ -73,6 +73,7 @@ def test_every_part_of_a_key_counts(change: dict[str, object]) -> None:
     assert make_key(**change).seed != make_key().seed
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.text(), st.integers() | st.text() | st.floats(allow_nan=False, allow_infinity=False))
 )

@@ -56,7 +56,7 @@ def test_after_kill_9_only_unfinished_work_is_redone(
     assert digests(start(work, *pairs)) == undisturbed
     after = log.read_text().splitlines()
     finished = [line for line in before if line != "find setup"][:-1]
-    redone = set(finished) & {line for line in after[: after.index("join main/cam0")]}
+    redone = set(finished) & set(after[: after.index("join main/cam0")])
     assert redone == set() and f"find {at}" in after
     assert list((work / "artifacts" / ".tmp").iterdir()) == []
 
@@ -153,7 +153,7 @@ def test_a_full_disk_ends_the_run_with_the_remedy_and_keeps_finished_work(
     assert "No space left" in caught.value.what and "node" in caught.value.where
     assert "free some space" in caught.value.remedy
     assert list((store.root / "artifacts" / ".tmp").iterdir()) == []
-    kept = {path for path in (store.root / "artifacts").glob("*/*/manifest.json")}
+    kept = set((store.root / "artifacts").glob("*/*/manifest.json"))
     assert kept
     subprocess.run(["mount", "-o", "remount,size=8m", str(small_disk)], check=True)
     assert {name: ref.digest for name, ref in run_local(make_graph(), store).items()} == undisturbed
