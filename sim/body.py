@@ -111,7 +111,10 @@ def limb(
     rings = []
     for z in zs:
         r = float(np.interp(z / H, zz, rr)) * H
-        dx = 0.0 if axis is None else float(np.interp(z / H, *zip(*sorted(axis), strict=True))) * H
+        dx = 0.0
+        if axis is not None:
+            az, ax = zip(*sorted(axis), strict=True)
+            dx = float(np.interp(z / H, az, ax)) * H
         rings.append(Ring((x0 + dx, y0, z), (-r, 0, 0), (0, r, 0), 0.95))
     return loft(rings, n)
 
@@ -140,7 +143,7 @@ def sleeves(b: Build, z_low: float, thick: float, flare: float) -> list[Skinned]
 
 
 def hands(b: Build, curl: tuple[float, float]) -> list[Skinned]:
-    """Both hands, fingers pointing down, palms to the body; `curl` bends the fingers (rad per joint / 0.3)."""
+    """Both hands, fingers pointing down, palms to the body; `curl` bends the fingers (rad / 0.3)."""
     out = []
     for (s, n), bend in zip(SIDES, curl, strict=True):
         wrist = b.joints[BONE["ha_" + n]]

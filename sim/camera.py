@@ -54,7 +54,8 @@ class Camera:
         """What goes into the ground truth's camera list."""
         return {
             "id": self.id, "name": f"cam{self.id:02d}", "width": self.width, "height": self.height,
-            "K": self.K.tolist(), "R": self.R.tolist(), "t": self.t.tolist(), "position": self.position.tolist(),
+            "K": self.K.tolist(), "R": self.R.tolist(), "t": self.t.tolist(),
+            "position": self.position.tolist(),
             "convention": "x_cam = R x_world + t, OpenCV axes",
         }  # fmt: skip
 

@@ -128,8 +128,8 @@ def _nothing(P: Array, rng: Rng, H: float) -> None:
 
 
 STANDING: dict[Callable[[Array, Rng, float], None], float] = {
-    _nothing: 5, _crossed: 2, _hips: 2, _clasped: 2, _behind: 1, _carry: 2, _phone: 3, _point: 1.5, _reach_up: 1.5,
-    _reach_forward: 3, _talk: 3, _bend: 3, _crouch: 2.5, _wave: 1,
+    _nothing: 5, _crossed: 2, _hips: 2, _clasped: 2, _behind: 1, _carry: 2, _phone: 3, _point: 1.5,
+    _reach_up: 1.5, _reach_forward: 3, _talk: 3, _bend: 3, _crouch: 2.5, _wave: 1,
 }  # fmt: skip
 
 

@@ -32,7 +32,9 @@ class Floor:
             cv2.fillConvexPoly(free, np.round(corners).astype(np.int32), 0)
         free[0], free[-1], free[:, 0], free[:, -1] = 0, 0, 0, 0
         self.clearance_map = np.asarray(cv2.distanceTransform(free, cv2.DIST_L2, 5)) * CELL
-        self._gy, self._gx = np.gradient(np.asarray(cv2.GaussianBlur(self.clearance_map, (0, 0), 2)))
+        soft = np.asarray(cv2.GaussianBlur(self.clearance_map, (0, 0), 2))
+        self._gy: Array = np.gradient(soft, axis=0)
+        self._gx: Array = np.gradient(soft, axis=1)
         wide = (self.clearance_map > BODY_RADIUS).astype(np.uint8)
         _, labels, stats, _ = cv2.connectedComponentsWithStats(wide, connectivity=4)
         # Only the largest connected part: whatever is walkable can be reached.
@@ -55,7 +57,7 @@ class Floor:
     def uphill(self, x: float, y: float) -> Array:
         """Unit direction (2,) away from the nearest obstacle."""
         i, j = self.cell(x, y)
-        return unit([self._gx[i, j], self._gy[i, j]])
+        return unit([float(self._gx[i, j]), float(self._gy[i, j])])
 
     def nearest_free(self, x: float, y: float) -> tuple[float, float]:
         """The nearest point where a person can stand."""
@@ -64,7 +66,7 @@ class Floor:
         k = int(np.argmin((ii - i) ** 2 + (jj - j) ** 2))
         return float(self.x0 + (jj[k] + 0.5) * CELL), float(self.y0 + (ii[k] + 0.5) * CELL)
 
-    def path(self, start: Sequence[float], goal: Sequence[float]) -> Array | None:
+    def path(self, start: Array, goal: Array) -> Array | None:
         """Smoothed way points (n, 2), a little away from obstacles, or None where there is no way."""
         s, t = self.cell(*self.nearest_free(*start)), self.cell(*self.nearest_free(*goal))
         previous = self._search(s, t)

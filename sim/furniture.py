@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from orveil.sim.maths import Rect, rot_z
+from orveil.sim.maths import Array, Rect, rot_z
 from orveil.sim.mesh import Ring, loft
 from orveil.sim.scene import Scene, local_frame
 from orveil.sim.textures import Rng
@@ -30,6 +30,10 @@ def palette(rng: Rng) -> str:
     return f"c{rng.integers(0, PALETTE)}"
 
 
+def _seat(at: Array, yaw: float) -> Seat:
+    return Seat(float(at[0]), float(at[1]), yaw, float(at[2]))
+
+
 def chair(scene: Scene, r: Rect, rng: Rng) -> list[Seat]:
     """A chair; the sitter looks along its +u axis."""
     L, frame, cover = local_frame(r), palette(rng), palette(rng)
@@ -50,7 +54,7 @@ def chair(scene: Scene, r: Rect, rng: Rng) -> list[Seat]:
     if rng.random() < 0.35:
         for v in (-0.25, 0.25):
             scene.box(frame, L(0, v, h + 0.2), (0.18, 0.025, 0.02), yaw)
-    return [Seat(*L(-0.02, 0, 0)[:2], yaw, h)]
+    return [_seat(L(-0.02, 0, h), yaw)]
 
 
 def desk(scene: Scene, r: Rect, rng: Rng) -> list[Seat]:
@@ -68,11 +72,11 @@ def desk(scene: Scene, r: Rect, rng: Rng) -> list[Seat]:
                     leg, L(u * (hx - 0.05), v * (hy - 0.05), 0), L(u * (hx - 0.05), v * (hy - 0.05), h), 0.025
                 )
     for _ in range(int(rng.integers(0, 3))):
-        v = float(rng.uniform(-hy + 0.3, max(hy - 0.3, -hy + 0.31)))
+        at_v = float(rng.uniform(-hy + 0.3, max(hy - 0.3, -hy + 0.31)))
         face = (1 if rng.random() < 0.5 else -1) * np.array([math.cos(yaw), math.sin(yaw), 0])
-        scene.quad(palette(rng), L(0, v, h + 0.32), face, (0.28, 0.17), 0.02)
-        scene.quad("desktop", L(0, v, h + 0.32) + face * 0.025, face, (0.27, 0.155), 0.003)
-        scene.cylinder(leg, L(0, v, h), L(0, v, h + 0.2), 0.03)
+        scene.quad(palette(rng), L(0, at_v, h + 0.32), face, (0.28, 0.17), 0.02)
+        scene.quad("desktop", L(0, at_v, h + 0.32) + face * 0.025, face, (0.27, 0.155), 0.003)
+        scene.cylinder(leg, L(0, at_v, h), L(0, at_v, h + 0.2), 0.03)
     for _ in range(int(rng.integers(0, 6))):
         at = L(rng.uniform(-hx, hx) * 0.8, rng.uniform(-hy, hy) * 0.8, h + 0.03)
         scene.box(
@@ -92,14 +96,14 @@ def sofa(scene: Scene, r: Rect, rng: Rng) -> list[Seat]:
     n = max(1, int((2 * hy - 0.28) / 0.6))
     if rng.random() < 0.6:
         for k in range(n):
-            v = (k - (n - 1) / 2) * 0.6
+            middle = (k - (n - 1) / 2) * 0.6
             scene.box(
                 palette(rng),
-                L(-hx + 0.26, v, h + 0.17),
+                L(-hx + 0.26, middle, h + 0.17),
                 (0.06, 0.17, 0.15),
                 yaw + float(rng.uniform(-0.3, 0.3)),
             )
-    return [Seat(*L(-0.02, (k - (n - 1) / 2) * 0.6, 0)[:2], yaw, h) for k in range(n)]
+    return [_seat(L(-0.02, (k - (n - 1) / 2) * 0.6, h), yaw) for k in range(n)]
 
 
 def table(scene: Scene, r: Rect, rng: Rng) -> list[Seat]:
@@ -140,7 +144,8 @@ def plant(scene: Scene, r: Rect, rng: Rng) -> list[Seat]:
     L = local_frame(r)
     scene.cylinder(palette(rng), L(0, 0, 0), L(0, 0, 0.35), 0.15)
     for _ in range(int(rng.integers(5, 14))):
-        at = L(*rng.normal(0, 0.13, 2), rng.uniform(0.45, 1.5))
+        u, v = rng.normal(0, 0.13, 2)
+        at = L(u, v, rng.uniform(0.45, 1.5))
         scene.capsule("leaf", L(0, 0, 0.35), at, 0.01)
         scene.geom(
             "ellipsoid",
@@ -176,10 +181,9 @@ def boxes(scene: Scene, r: Rect, rng: Rng) -> list[Seat]:
     """A pile of boxes or suitcases, sometimes as tall and wide as a person."""
     L, z = local_frame(r), 0.0
     for _ in range(int(rng.integers(1, 5))):
-        half = rng.uniform([0.12, 0.12, 0.08], [0.26, 0.26, 0.3])
-        scene.box(
-            palette(rng), L(*rng.normal(0, 0.04, 2), z + half[2]), half, r[4] + float(rng.normal(0, 0.3))
-        )
+        half, material = rng.uniform([0.12, 0.12, 0.08], [0.26, 0.26, 0.3]), palette(rng)
+        u, v = rng.normal(0, 0.04, 2)
+        scene.box(material, L(u, v, z + half[2]), half, r[4] + float(rng.normal(0, 0.3)))
         z += 2 * half[2]
     return []
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -74,7 +75,7 @@ def loft(rings: Sequence[Ring], n: int = 20) -> Mesh:
     co, si = np.cos(theta), np.sin(theta)
     centres = [np.asarray(r.centre, float) for r in rings]
     length = [0.0]
-    for a, b in zip(centres[:-1], centres[1:], strict=True):
+    for a, b in pairwise(centres):
         length.append(length[-1] + float(np.linalg.norm(b - a)) + 1e-6)
     V, UV = [], []
     for centre, ring, along in zip(centres, rings, length, strict=True):

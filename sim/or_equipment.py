@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 
@@ -155,7 +156,7 @@ def _c_arm(room: OperatingRoom, rng: Rng, side: int) -> None:
         L(0, vc - g * radius * math.cos(a), zc + radius * math.sin(a))
         for a in np.radians(np.linspace(-100, 100, 17))
     ]
-    for a, b in zip(arc[:-1], arc[1:], strict=True):
+    for a, b in pairwise(arc):
         s.capsule("beige", a, b, 0.055)
     s.cylinder("white", L(0, vc, zc + 0.40), L(0, vc, zc + 0.66), 0.17)
     s.box("grey", L(0, vc, zc - 0.62), (0.15, 0.15, 0.16), yaw)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from orveil.sim.maths import rot_z, unit
+from orveil.sim.maths import Array, rot_z, unit
 from orveil.sim.mesh import Ring, loft
 from orveil.sim.or_room import OperatingRoom, X, Y, Z
 from orveil.sim.textures import Rng, tex_cloth
@@ -28,7 +28,7 @@ def fit_out(room: OperatingRoom, rng: Rng) -> None:
     _room_light(room, rng)
 
 
-def _lamp_tint(rng: Rng, low: float, high: float) -> np.ndarray:  # type: ignore[type-arg]
+def _lamp_tint(rng: Rng, low: float, high: float) -> Array:
     t = (float(rng.uniform(low, high)) - low) / (high - low)
     return np.array([1.0, 0.86 + 0.14 * t, 0.70 + 0.30 * t])
 
@@ -88,7 +88,7 @@ def _garments(room: OperatingRoom, rng: Rng) -> None:
         s.cylinder("steel", (x, side * (Y - 0.01), 1.68), (x, side * (Y - 0.14), 1.68), 0.012)
 
 
-def _lamp(room: OperatingRoom, rng: Rng, k: int, tint: np.ndarray) -> None:  # type: ignore[type-arg]
+def _lamp(room: OperatingRoom, rng: Rng, k: int, tint: Array) -> None:
     s = room.scene
     if k == 0:
         along, across = rng.uniform(-0.15, 0.25), rng.uniform(0.25, 0.5)
@@ -114,7 +114,8 @@ def _lamp(room: OperatingRoom, rng: Rng, k: int, tint: np.ndarray) -> None:  # t
         s.cylinder("lamp_glow", c + d, c + d + n * 0.01, radius * 0.19)
     s.cylinder("steel", c, c + n * 0.16, 0.018)
     room.lamps.append(c)
-    s.spot(c - [0, 0, 0.14], n, tint * rng.uniform(0.55, 0.85), cutoff=42, exponent=6, shadow=k == 0)
+    # Only the room's light throws shadows: each light that does costs a pass over the whole picture.
+    s.spot(c - [0, 0, 0.14], n, tint * rng.uniform(0.55, 0.85), cutoff=42, exponent=6, shadow=False)
 
 
 def _boom(room: OperatingRoom, rng: Rng, k: int) -> None:

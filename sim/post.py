@@ -86,7 +86,7 @@ class Sensor:
         f = img.astype(np.float32) * self.vignette + self.noise[oy : oy + h, ox : ox + w]
         if self.look.grey:
             f = np.repeat(f.mean(2, keepdims=True), 3, 2)
-        return np.clip(f, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(f, 0, 255).astype(np.uint8))
 
     def jpeg(self, rgb: Array) -> bytes:
         """JPEG bytes of an exposed picture at this camera's quality."""
@@ -96,4 +96,4 @@ class Sensor:
     def compressed(self, rgb: Array) -> Array:
         """An exposed picture after JPEG compression, RGB uint8."""
         data = np.frombuffer(self.jpeg(rgb), np.uint8)
-        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1])
+        return np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))[..., ::-1]

@@ -114,8 +114,8 @@ class Scene:
 
     def mesh(self, name: str, mesh: Mesh, material: str, position: Vec) -> None:
         """Add a mesh at a position."""
-        lines = ["v %.5f %.5f %.5f" % tuple(v) for v in mesh.V]
-        lines += ["vt %.5f %.5f" % tuple(u) for u in mesh.UV]
+        lines = [f"v {x:.5f} {y:.5f} {z:.5f}" for x, y, z in mesh.V]
+        lines += [f"vt {u:.5f} {v:.5f}" for u, v in mesh.UV]
         lines += ["f " + " ".join(f"{i + 1}/{i + 1}" for i in f) for f in mesh.F]
         self.assets[name + ".obj"] = "\n".join(lines).encode()
         self.meshes.append(f'<mesh name="{name}" file="{name}.obj" inertia="shell" smoothnormal="true"/>')

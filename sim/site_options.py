@@ -89,6 +89,10 @@ class CameraPlan:
         """Number of pictures of an undisturbed recording."""
         return max(1, round(seconds * self.fps))
 
+    def pictures(self, seconds: float, drops: str) -> int:
+        """Number of pictures in the file: those missing in `gaps` are not in it."""
+        return self.slots(seconds) - (len(self.missing) if drops == "gaps" else 0)
+
 
 def plan_cameras(options: SiteOptions) -> list[CameraPlan]:
     """The plan of every camera."""

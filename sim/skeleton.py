@@ -19,7 +19,7 @@ SIDES = ((1, "l"), (-1, "r"))
 
 def rest_joints(height: float, shoulder: float) -> Array:
     """Joint positions (17, 3) in metres of a person standing at the origin, arms straight down."""
-    j = {
+    j: dict[str, tuple[float, float, float]] = {
         "root": (0, 0, 0.53), "spine": (0, 0, 0.60), "chest": (0, 0, 0.70),
         "neck": (-0.004, 0, 0.845), "head": (0.002, 0, 0.885),
     }  # fmt: skip

@@ -18,7 +18,8 @@ from orveil.sim.textures import Rng, flat, mottled
 KINDS: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float], dict[str, int]]] = {
     "office": ((2.5, 5.0), (2.2, 4.5), (2.4, 3.0), {"desk": 5, "chair": 6, "shelf": 3, "plant": 1, "boxes": 1,
                                                     "lamp": 1, "coat_rack": 1, "column": 1}),
-    "corridor": ((4.0, 8.0), (0.9, 1.6), (2.3, 3.0), {"chair": 2, "plant": 1, "shelf": 1, "boxes": 1, "column": 1}),
+    "corridor": ((4.0, 8.0), (0.9, 1.6), (2.3, 3.0), {"chair": 2, "plant": 1, "shelf": 1, "boxes": 1,
+                                                      "column": 1}),
     "lobby": ((4.0, 7.5), (3.5, 6.5), (2.8, 4.5), {"sofa": 3, "table": 3, "plant": 3, "column": 3, "chair": 3,
                                                    "desk": 1, "boxes": 1, "coat_rack": 1}),
     "living": ((2.2, 4.0), (2.0, 3.5), (2.3, 2.9), {"sofa": 3, "table": 3, "shelf": 2, "plant": 1, "lamp": 2,

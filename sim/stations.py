@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -61,7 +60,7 @@ class Places:
                 self.outside.append(Station(room.door_side * (X + 1.5), y, face, "idle"))
 
     def _add(
-        self, name: str, x: float, y: float, face: Sequence[float], action: str, height: float = 1.0
+        self, name: str, x: float, y: float, face: Any, action: str, height: float = 1.0
     ) -> None:
         fx, fy = self.floor.nearest_free(x, y)
         if abs(fx) <= X and np.hypot(fx - x, fy - y) <= 0.8:

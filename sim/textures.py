@@ -18,7 +18,7 @@ def noise2(rng: Rng, h: int, w: int, cy: int, cx: int) -> Array:
     fx, fy = w / (g.shape[1] - 2), h / (g.shape[0] - 2)
     n = np.asarray(cv2.resize(g, None, fx=fx, fy=fy, interpolation=cv2.INTER_CUBIC))
     oy, ox = (n.shape[0] - h) // 2, (n.shape[1] - w) // 2
-    return np.clip(n[oy : oy + h, ox : ox + w] * 0.5, -1, 1)
+    return np.asarray(np.clip(n[oy : oy + h, ox : ox + w] * 0.5, -1, 1))
 
 
 def png(image: Array) -> bytes:

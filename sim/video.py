@@ -62,7 +62,7 @@ def read_pts(path: Path, expected: int) -> list[int]:
     import av
 
     with av.open(str(path)) as container:
-        pts = [int(frame.pts) for frame in container.decode(video=0)]
+        pts = [int(frame.pts or 0) for frame in container.decode(video=0)]
     if len(pts) != expected:
         raise OrveilError(
             f"{len(pts)} frames instead of {expected}", where=str(path), remedy="render the site again"
