@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+from rich.progress import DownloadColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from orveil.pipeline.errors import OrveilError
 
@@ -47,7 +51,7 @@ def sim(
 
     Example: orveil sim --seed 7 --cameras 4 --people 6 --seconds 20 --out site7
 
-    Needs OpenGL (EGL) and the `sim` extra; scripts/setup-sim installs both.
+    Needs OpenGL (EGL) and the `sim` extra; scripts/setup_sim installs both.
     """
     from orveil.pipeline.progress import make_events
     from orveil.sim.site import render_site
@@ -86,9 +90,6 @@ def _numbers(text: str, between: str, kind: type, option: str, remedy: str, coun
 @models.command("list")
 def list_() -> None:
     """List the models that a site file can name, and which of them are here."""
-    from rich.console import Console
-    from rich.table import Table
-
     from orveil.stages.models import list_models, local_path
 
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
@@ -108,19 +109,18 @@ def pull(
     ] = None,
 ) -> None:
     """Fetch models and check their sha256; what is here and right is not fetched again."""
-    from rich.console import Console
-    from rich.progress import DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
     from orveil.stages import models as registry
 
     columns = TextColumn("{task.description}"), DownloadColumn(), TimeRemainingColumn()
     for name in names:
         with Progress(*columns, console=Console(stderr=True)) as bars:
             task = bars.add_task(name, total=None)
-            path = registry.pull(
-                name, dest, lambda done, total, t=task: bars.update(t, completed=done, total=total or None)
-            )
+            path = registry.pull(name, dest, partial(_advance, bars, task))
         typer.echo(path)
+
+
+def _advance(bars: Progress, task: TaskID, done: int, total: int) -> None:
+    bars.update(task, completed=done, total=total or None)
 
 
 @models.command()

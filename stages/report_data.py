@@ -138,7 +138,7 @@ def _people(inputs: Inputs, suffix: str, index: MediaIndex) -> Json:
     tracks = _tables(Tracks, inputs[f"tracks_{suffix}"])
     matches = _tables(Associations, inputs[f"associations_{suffix}"])
     _, lengths = np.unique(_track_keys(tracks), return_counts=True)
-    people = {}
+    people: dict[tuple[str, int], int] = {}
     for session, person, views in zip(
         matches.session.tolist(), matches.person_id.tolist(), matches.views.tolist(), strict=True
     ):
