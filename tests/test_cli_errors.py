@@ -90,10 +90,11 @@ def test_models_that_do_not_exist(orveil):
     assert "embedded-detector" in one_error(err)
 
 
-def test_sim_with_a_size_that_is_none(orveil, tmp_path):
-    status, _, err = orveil("sim", "--size", "big", "--out", tmp_path / "x")
+def test_sim_refuses_a_layout_that_does_not_exist(orveil, tmp_path):
+    status, _, err = orveil("sim", "--layout", "spiral", "--out", tmp_path / "x")
     assert status == 2
-    assert "--size cannot be 'big'" in one_error(err)
+    assert "unknown layout 'spiral'" in err
+    assert "Traceback" not in err
     assert not (tmp_path / "x").exists()
 
 
@@ -133,7 +134,7 @@ def test_an_interrupted_run_says_how_to_go_on(orveil, monkeypatch, tmp_path):
     assert "run the same command again" in err
 
 
-@pytest.mark.parametrize("arguments", [("--help",), ("adapt", "-h"), ("models", "--help")])
+@pytest.mark.parametrize("arguments", [("--help",), ("adapt", "-h"), ("models", "--help"), ("sim", "--help")])
 def test_help_teaches(orveil, arguments):
     status, out, _ = orveil(*arguments)
     assert status == 0
