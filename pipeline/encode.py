@@ -114,7 +114,12 @@ class Writer:
             pts: rising from call to call.
         """
         bgr = picture.ndim == 3 and picture.shape[2] == 3
-        frame = av.VideoFrame.from_ndarray(picture, format="bgr24" if bgr else self.pixel_format)
+        self.write_frame(
+            av.VideoFrame.from_ndarray(picture, format="bgr24" if bgr else self.pixel_format), pts
+        )
+
+    def write_frame(self, frame: av.VideoFrame, pts: int) -> None:
+        """Append one frame; `pts` rises from call to call. The frame belongs to the writer afterwards."""
         frame.pts, frame.time_base = pts, self.time_base
         frame.pict_type = 0
         if self.pts:

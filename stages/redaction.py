@@ -1,0 +1,134 @@
+"""Stages: what a redaction says about itself: settings, counts, faults; no names, no pixels."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from orveil.pipeline.errors import explain_os_error
+from orveil.stages.runtime import Boxes
+
+__all__ = ["BlurSettings", "Observer", "RedactionLog", "settings_of"]
+
+PACKAGES = ("orveil", "av", "numpy", "onnxruntime", "opencv-python-headless")
+
+
+@dataclass(frozen=True)
+class BlurSettings:
+    """What is covered and how; the same fields as `[blur]` in a site file."""
+
+    target: str = "head"
+    style: str = "gaussian"
+    shape: str = "ellipse"
+    margin: float = 0.15
+    every: int = 1
+    hold_s: float = 0.5
+    audio: str = "drop"
+    crf: int = 20
+    preset: str = "veryfast"
+
+
+def settings_of(params: Any) -> BlurSettings:
+    """The settings of anything with these attributes.
+
+    Raises:
+        ValueError: a value that does not exist or is out of range.
+    """
+    settings = BlurSettings(**{name: getattr(params, name) for name in BlurSettings.__dataclass_fields__})
+    choices = {
+        "target": ("face", "head", "body"), "style": ("gaussian", "mosaic", "solid"),
+        "shape": ("ellipse", "box"), "audio": ("keep", "drop"),
+    }  # fmt: skip
+    for name, allowed in choices.items():
+        if getattr(settings, name) not in allowed:
+            raise ValueError(f"{name} = {getattr(settings, name)!r} is none of {', '.join(allowed)}")
+    if settings.every < 1 or not settings.hold_s >= 0 or not 0 <= settings.margin <= 1:
+        raise ValueError("every must be at least 1, hold_s at least 0, margin within [0, 1]")
+    return settings
+
+
+@dataclass(frozen=True)
+class Observer:
+    """Told what was found and what was covered, frame by frame.
+
+    Attributes:
+        found: (frame index, pts, raw boxes of the model), where the model ran.
+        covered: (frame index, regions (N, 4) px that were replaced, or None for the whole frame).
+    """
+
+    found: Callable[[int, int, Boxes], None] = lambda *_: None
+    covered: Callable[[int, NDArray[Any] | None], None] = lambda *_: None
+
+
+@dataclass
+class RedactionLog:
+    """One redaction. `content()` is the same for the same input, bundle and settings; timings are apart."""
+
+    settings: BlurSettings
+    input: dict[str, Any]
+    bundle: dict[str, str]
+    output: dict[str, Any] = field(default_factory=dict)
+    frames: Counter[str] = field(default_factory=Counter)
+    boxes: Counter[str] = field(default_factory=Counter)
+    longest_gap: dict[str, float] = field(default_factory=dict)
+    faults: list[dict[str, Any]] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every frame was decoded, inferred and covered only where something was found."""
+        return not self.faults
+
+    def fault(self, frame: int, reason: str) -> None:
+        """Note a frame that was covered as a whole; neighbours with the same reason share a line."""
+        self.frames["covered"] += 1
+        last = self.faults[-1] if self.faults else None
+        if last and last["reason"] == reason and last["last"] == frame - 1:
+            last["last"] = frame
+        else:
+            self.faults.append({"first": frame, "last": frame, "reason": reason})
+
+    def content(self) -> dict[str, Any]:
+        """What goes into redaction.json."""
+        settings = asdict(self.settings)
+        canonical = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+        counts = ("in", "out", "inferred", "with_boxes", "covered")
+        return {
+            "schema": 1,
+            "complete": self.complete,
+            "input": self.input,
+            "output": self.output,
+            "bundle": self.bundle,
+            "settings": {**settings, "sha256": hashlib.sha256(canonical.encode()).hexdigest()},
+            "frames": {name: self.frames[name] for name in counts},
+            "boxes": {name: self.boxes[name] for name in ("detected", "filled", "held", "head", "body")},
+            "longest_gap": self.longest_gap,
+            "faults": self.faults,
+            "versions": {name: _version(name) for name in PACKAGES},
+        }
+
+    def write(self, path: Path, timings: bool = True) -> None:
+        """Write the log as JSON, whole or not at all."""
+        content = {**self.content(), **({"timings_s": self.timings} if timings else {})}
+        partial = path.with_name(f".{path.name}.partial")
+        try:
+            partial.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
+            partial.replace(path)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise explain_os_error(error, str(path)) from error
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"
