@@ -1,0 +1,116 @@
+"""Stage: the real-time student, trained on the pseudo labels of all views and on the teacher's soft answers.
+
+Teacher and student see the same varied picture; the student learns the teacher's score and box of every cell
+(quality-focal cross-entropy and GIoU) beside the labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from orveil.pipeline.kinds import MediaKind, PosesKind, PseudoLabelsKind, WeightsKind
+from orveil.pipeline.settings import DistilParams
+from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
+from orveil.pipeline.types import PERSON
+from orveil.stages.datasets import labelled_pictures
+from orveil.stages.targets import training_record, training_targets
+from orveil.stages.weights import write_weights_dir
+
+__all__ = ["Distil"]
+
+SEED_RANGE = 2**31
+
+
+class Distil:
+    """Train the model of `start` under `teacher`.
+
+    A teacher of the same architecture and classes is the better start: then the student begins as its copy,
+    and learns to see as much at its smaller input. Where nobody is labelled, the start is passed on.
+    """
+
+    name: ClassVar[str] = "distil"
+    version: ClassVar[int] = 1
+    needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
+    consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
+        "media": MediaKind,
+        "labels": PseudoLabelsKind,
+        "poses": PosesKind,
+        "teacher": WeightsKind,
+        "start": WeightsKind,
+    }
+    produces: ClassVar[type[ArtifactType]] = WeightsKind
+    volatile: ClassVar[frozenset[str]] = frozenset()
+
+    def shards(self, params: DistilParams, inputs: Inputs) -> Sequence[Shard]:
+        """One: there is one student for all cameras."""
+        del params, inputs
+        return [Shard()]
+
+    def setup(self, params: DistilParams, inputs: Inputs, context: Context) -> None:
+        """Nothing to load."""
+
+    def run(self, params: DistilParams, inputs: Inputs, shard: Shard, out: Path, context: Context) -> None:
+        """Train, or go on with the training that `context.scratch` holds, and write the student."""
+        del shard
+        from orveil.stages import mm, mm_distil  # OpenMMLab loads slowly, and the graph is built without it
+
+        config = mm.load_config(inputs["start"].path / "config.py")
+        teacher_config = mm.load_config(inputs["teacher"].path / "config.py")
+        source = "teacher" if _same_model(config, teacher_config) else "start"
+        state = mm.read_weights(inputs[source].path / "model.safetensors")
+        about: dict[str, Any] = {"source": self.name, "long_side": params.long_side}
+        targets, frame_weights = training_targets(inputs["labels"], inputs["poses"])
+        if not any((target.labels == PERSON).any() for target in targets):
+            about["training"] = {"iterations": 0, "skipped": "no person is labelled in any training frame"}
+            write_weights_dir(out, config, state, about)
+            return
+        hooks = _teaching(mm, mm_distil, config, teacher_config, inputs, params.soft_weight)
+        pictures = labelled_pictures(
+            inputs["media"].path, targets, frame_weights, config, params.long_side, context
+        )
+        taught = config.copy()
+        taught.model = {**config.model, "type": "DistilledRTMDet"}
+        result = mm.train_detector(
+            taught,
+            pictures,
+            context.scratch / "student",
+            _options(mm, params, context.seed),
+            init=state,
+            hooks=hooks,
+            progress=context.progress,
+        )
+        record = training_record(params, targets, result.losses)
+        about["training"] = {**record, "start": source, "soft": bool(hooks)}
+        write_weights_dir(out, config, mm.read_weights(result.weights), about)
+
+
+def _same_model(a: Any, b: Any) -> bool:
+    """Whether two configs describe one architecture with the same classes in the same channels."""
+    return all(a.get(key) == b.get(key) for key in ("model", "classes", "channels"))
+
+
+def _teaching(
+    mm: Any, mm_distil: Any, config: Any, teacher_config: Any, inputs: Inputs, weight: float
+) -> list[Any]:
+    """Hooks that bring the teacher in; none where its answers cannot be compared cell by cell."""
+    weights = inputs["teacher"].path / "model.safetensors"
+    teacher = mm.build_detector(teacher_config, weights)
+    if weight == 0 or not mm_distil.can_teach(teacher, mm.build_detector(config)):
+        return []
+    return [mm_distil.TeacherHook(mm_distil.Teacher.of(teacher, teacher_config, config, weight))]
+
+
+def _options(mm: Any, params: DistilParams, seed: int) -> Any:
+    return mm.TrainOptions(
+        iterations=params.iterations,
+        batch_size=params.batch_size,
+        learning_rate=params.learning_rate,
+        long_side=params.long_side,
+        augment=mm.Augment(),
+        seed=seed % SEED_RANGE,
+        checkpoint_every=params.checkpoint_every,
+        freeze_bn=True,
+        threads=Distil.needs.threads,
+    )
