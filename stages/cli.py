@@ -40,6 +40,7 @@ On the appliance, with the bundle that the run made:
 """,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -1,24 +1,28 @@
 """Evaluation: how much of each visible face the blurred videos cover, and for how long one stays exposed.
 
-The mask of a frame is drawn again from the boxes that the blurring stage logged, by the code that drew it
-there. Compressed video is not compared: what counts is which pixels were replaced.
+The mask of a frame is drawn again from the regions that the blurring stage logged (boxes.json), by the code
+that drew it there. Compressed video is not compared: what counts is which pixels were replaced.
 """
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from orveil.pipeline.stage import InputRef
 from orveil.pipeline.types import FACE
 from orveil.sim.rle import decode_mask
+from orveil.stages.mask import draw_mask
 from orveil.stages.truth import Truth, TruthBoxes
 
-__all__ = ["FaceCover", "cover_faces", "summarise_cover"]
+__all__ = ["FaceCover", "RegionLog", "cover_faces", "measure_exposure", "summarise_cover"]
 
 Mask = NDArray[np.bool_]
 
@@ -39,6 +43,40 @@ class FaceCover:
     def share(self) -> float:
         """Covered share in [0, 1]."""
         return self.covered / self.pixels
+
+
+class RegionLog:
+    """The regions that were replaced in one video, as the blurring stage logged them."""
+
+    def __init__(self, path: Path) -> None:
+        log = json.loads(path.read_text("utf-8"))
+        self.size, self.shape = (int(log["width"]), int(log["height"])), str(log["shape"])
+        self.frames: dict[int, Any] = {int(index): regions for index, regions in log["frames"].items()}
+
+    def mask(self, index: int) -> Mask:
+        """Which pixels (height, width) of a frame were replaced."""
+        regions = np.array(self.frames.get(index, []), dtype=np.float32).reshape(-1, 4)
+        return draw_mask(regions, self.shape, *self.size)
+
+
+def measure_exposure(truth: Truth, blurred: InputRef, enough: float) -> dict[str, Any]:
+    """The figures of `summarise_cover` over all cameras, and of each ("cameras").
+
+    Args:
+        blurred: one shard per (session, camera), with boxes.json.
+        enough: share of a face's pixels from which on it counts as covered.
+    """
+    logs = {(s.session, s.camera): RegionLog(path / "boxes.json") for s, path in blurred.shards}
+
+    def draw(session: str, camera: str, index: int) -> Mask | None:
+        log = logs.get((session, camera))
+        return None if log is None else log.mask(index)
+
+    covers = cover_faces(truth, draw)
+    views = sorted(logs)
+    by_view = {view: [c for c in covers if (c.session, c.camera) == view] for view in views}
+    cameras = {f"{s}/{c}": summarise_cover(by_view[s, c], enough) for s, c in views}
+    return {**summarise_cover(covers, enough), "cameras": cameras}
 
 
 def cover_faces(truth: Truth, draw: Callable[[str, str, int], Mask | None]) -> list[FaceCover]:
