@@ -238,5 +238,16 @@ class FinishedSite:
             missed = (found.index == 12) & (found.xyxy[:, 0] > 250) & (camera == 0)
             write_table(found.select(~missed), path)
             write_video(path / "video.mp4", scene(FRAMES, WIDTH, HEIGHT), fps=FPS)
-            facts = {"frames_in": FRAMES, "frames_out": FRAMES, "style": "gaussian", "target": "head"}
+            (path / "boxes.json").write_text(json.dumps(self._regions(found.select(~missed))))
+            counts = {"in": FRAMES, "out": FRAMES, "inferred": FRAMES, "with_boxes": FRAMES, "covered": 0}
+            settings = {"target": "head", "style": "gaussian", "shape": "box", "margin": 0.0}
+            facts = {"schema": 1, "complete": True, "frames": counts, "settings": settings, "faults": []}
             (path / "redaction.json").write_text(json.dumps(facts))
+
+    def _regions(self, found: Detections) -> dict[str, Any]:
+        """boxes.json: the heads, without margin."""
+        heads = found.select(found.label == HEAD)
+        frames: dict[str, list[list[float]]] = {}
+        for index, box in zip(heads.index.tolist(), heads.xyxy.tolist(), strict=True):
+            frames.setdefault(str(index), []).append(box)
+        return {"schema": 1, "width": WIDTH, "height": HEIGHT, "shape": "box", "frames": frames}
