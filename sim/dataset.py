@@ -55,8 +55,8 @@ def parse_seeds(text: str) -> tuple[int, ...]:
     out: list[int] = []
     try:
         for piece in text.split(","):
-            first, _, last = piece.partition("-")
-            out += range(int(first), int(last or first) + 1)
+            first, dash, last = piece.partition("-")
+            out += range(int(first), int(last if dash else first) + 1)
     except ValueError as error:
         raise OrveilError(
             f"not a list of seeds: {text!r}", where="--seeds", remedy="write 10000-10399 or 3,7,9"

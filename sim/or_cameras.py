@@ -93,4 +93,4 @@ def _aim(room: OperatingRoom, rng: Rng, layout: str, k: int, eye: Array) -> tupl
     xy = centre + rng.uniform(-spread, spread, 2)
     target = np.array([xy[0], xy[1], rng.uniform(0.75, 1.15)])
     fovy = math.degrees(2 * math.atan(float(rng.uniform(*reach)) / far))
-    return target, float(np.clip(fovy, 22, 60))
+    return target, float(np.clip(fovy, 30 if layout == "wide" else 22, 60))

@@ -233,7 +233,7 @@ class Renderer:
     def alone_counts(self, pid: int, camera: Camera) -> tuple[float, float, float]:
         """Pixels of person, head (with face) and face if nothing hid them and the picture were larger.
 
-        Rendered alone at a third of the resolution in a frustum `alone` times as wide, as set in the constructor.
+        Rendered at a third of the resolution, in a frustum `alone` times as wide (see the constructor).
         """
         mj, k = self.mj, self.alone_factor
         width = min(round(camera.width * k / 3), self.size[0])

@@ -142,7 +142,7 @@ def render_site(options: SiteOptions, out: Path, progress: Progress | None = Non
     total = sum(plan.pictures(options.seconds, options.drops) for plan in plans)
     context = multiprocessing.get_context("spawn")
     counter = context.Value("i", 0)
-    with context.Pool(max(1, min(options.jobs, len(tasks))), _share, (counter,), maxtasksperchild=1) as pool:
+    with context.Pool(max(1, min(options.jobs, len(tasks))), _share, (counter,)) as pool:
         result = pool.map_async(_render_camera, tasks, chunksize=1)
         while not result.ready():
             result.wait(1.0)

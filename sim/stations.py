@@ -23,6 +23,8 @@ PREFERRED = {
     "visitor": [OUT],
     "circulator": [],
 }
+APART = 0.5
+"""Metres between the places where two people start."""
 _AT_TABLE = ("surgeon", "assistant", "scrub_nurse", "anaesthetist")
 
 
@@ -59,9 +61,7 @@ class Places:
                 face = (room.door_side * (X + 1.0), room.door_y)
                 self.outside.append(Station(room.door_side * (X + 1.5), y, face, "idle"))
 
-    def _add(
-        self, name: str, x: float, y: float, face: Any, action: str, height: float = 1.0
-    ) -> None:
+    def _add(self, name: str, x: float, y: float, face: Any, action: str, height: float = 1.0) -> None:
         fx, fy = self.floor.nearest_free(x, y)
         if abs(fx) <= X and np.hypot(fx - x, fy - y) <= 0.8:
             self.stations[name] = Station(fx, fy, (float(face[0]), float(face[1])), action, height)
@@ -132,13 +132,10 @@ class Planner:
     def plan(self, role: str, rng: Rng) -> list[Stop]:
         """The stops of one person, for a little longer than the recording."""
         p = self.places
-        home = next(
-            (k for k in PREFERRED[role] if k == OUT or (k in p.stations and k not in self.taken)), None
-        )
+        home = next((k for k in PREFERRED[role] if k == OUT or self._is_free(k)), None)
         start = home
         if start is None or (start == OUT and not p.outside):
-            free = [k for k in p.floating if k not in self.taken] or p.floating
-            start = free[rng.integers(len(free))]
+            start = self._somewhere(rng)
         self.taken.add(start)
         restless = role in ("circulator", "visitor")
         stops = [Stop(start, float(rng.uniform(2, 6) if restless else rng.uniform(6, 14)))]
@@ -158,6 +155,23 @@ class Planner:
                 stops += more
                 elapsed += 7
         return stops
+
+    def _is_free(self, name: str) -> bool:
+        """Whether the station exists and nobody starts there or within arm's length of it."""
+        here = self.places.stations.get(name)
+        if here is None or name in self.taken:
+            return False
+        others = [self.places.stations[k] for k in self.taken if k != OUT]
+        return all(np.hypot(here.x - s.x, here.y - s.y) >= APART for s in others)
+
+    def _somewhere(self, rng: Rng) -> str:
+        """A free station away from the table; the last resort may be crowded."""
+        free = [k for k in self.places.floating if k not in self.taken] or self.places.floating
+        for _ in range(20):
+            start = free[rng.integers(len(free))]
+            if self._is_free(start):
+                break
+        return start
 
     def _exit_and_crouch(self, rng: Rng) -> list[Stop]:
         stops = [Stop(OUT, float(rng.uniform(0.5, 2.0)))] if self.places.outside else []
