@@ -1,0 +1,165 @@
+"""The whole adaptation, wired from top to bottom: read this file to see how data flows.
+
+media -> candidates -> tracks -> associations -> pseudo labels -> poses -> weights   (each round)
+weights -> student -> bundle -> blurred video; evaluation and report at the side
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from orveil.pipeline.graph import Graph, Node
+from orveil.pipeline.settings import EvaluateParams, ReportParams, SiteSettings
+from orveil.stages.associate import Associate
+from orveil.stages.blur import Blur
+from orveil.stages.detect import Detect
+from orveil.stages.distil import Distil
+from orveil.stages.evaluate import Evaluate
+from orveil.stages.export import Export
+from orveil.stages.finetune import Finetune
+from orveil.stages.ingest import Ingest
+from orveil.stages.models import resolve
+from orveil.stages.pose import Pose
+from orveil.stages.pose_train import PoseTrain
+from orveil.stages.pseudolabel import PseudoLabel
+from orveil.stages.report import Report
+from orveil.stages.sources import site_media
+from orveil.stages.track import Track
+from orveil.stages.weights import ImportWeights, file_sha256, import_weights_node
+
+__all__ = ["build_graph"]
+
+
+def build_graph(site: SiteSettings) -> Graph:
+    """The graph of `orveil adapt`: unrolled rounds, then student, bundle, blurred video and report.
+
+    Args:
+        site: settings with absolute paths, as `load_site` returns them.
+
+    Raises:
+        OrveilError: missing videos or weights, or weights that no config describes.
+    """
+    plan = _Plan(site)
+    plan.media()
+    detector = plan.weights(
+        "detector", "weights_0", site.detector, site.detector_config, site.detect.long_side
+    )
+    pose = plan.weights("pose", "pose_weights_0", site.pose_model, site.pose_config)
+
+    start = detector
+    for number in range(1, site.rounds + 1):
+        plan.find_people(str(number), detector, number)
+        plan.poses(str(number), pose, scope="train")
+        detector = plan.finetune(str(number), detector, anchor=start)
+
+    plan.find_people("final", detector, site.rounds + 1)
+    plan.poses("final", pose, scope="train", name="poses_train")
+    pose = plan.train_pose(pose)
+    plan.poses("final", pose, scope="all")
+
+    student = plan.distil(detector)
+    plan.export(student)
+    plan.blur()
+    plan.evaluate()
+    plan.report()
+    return plan.graph
+
+
+@dataclass
+class _Plan:
+    """The graph while it is being wired; `made` holds every node by its name."""
+
+    site: SiteSettings
+    graph: Graph = field(default_factory=Graph)
+    made: dict[str, Node] = field(default_factory=dict)
+
+    def media(self) -> Node:
+        params, externals = site_media(self.site)
+        self.made["media"] = self.graph.add("media", Ingest(), params, externals=externals)
+        return self.made["media"]
+
+    def weights(self, kind: str, name: str, model: str, config: str | None, long_side: int = 0) -> Node:
+        found = resolve(model, config)
+        params, externals = import_weights_node(kind, found.name, found.weights, found.config, long_side)
+        self.made[name] = self.graph.add(name, ImportWeights(), params, externals=externals)
+        return self.made[name]
+
+    def find_people(self, suffix: str, detector: Node, number: int) -> None:
+        """Candidates of one detector, joined over time and across cameras, weighed into labels."""
+        site = self.site
+        self._add("candidates", suffix, Detect(), site.detect, {"weights": detector})
+        self._add("tracks", suffix, Track(), site.track, self._of(suffix, "candidates"))
+        self._add("associations", suffix, Associate(), site.associate, self._of(suffix, "tracks"))
+        params = site.pseudolabel.model_copy(update={"round": number})
+        evidence = self._of(suffix, "candidates", "tracks", "associations")
+        self._add("labels", suffix, PseudoLabel(), params, evidence)
+
+    def poses(self, suffix: str, pose: Node, scope: str, name: str = "") -> None:
+        params = self.site.pose.model_copy(update={"scope": scope})
+        inputs = {**self._of(suffix, "candidates", "labels"), "weights": pose}
+        self._add("poses", suffix, Pose(), params, inputs, name=name)
+
+    def finetune(self, suffix: str, detector: Node, anchor: Node) -> Node:
+        inputs = {**self._of(suffix, "labels", "poses"), "weights": detector, "anchor": anchor}
+        return self._add("weights", suffix, Finetune(), self.site.finetune, inputs)
+
+    def train_pose(self, pose: Node) -> Node:
+        inputs = {"labels": self.made["labels_final"], "poses": self.made["poses_train"], "weights": pose}
+        return self._add("pose_weights", "", PoseTrain(), self.site.pose_train, inputs)
+
+    def distil(self, teacher: Node) -> Node:
+        """A student of the detector's own kind starts where the rounds ended; others from their own weights."""
+        params = self.site.distil
+        start = teacher
+        if params.model != self.site.detector:
+            start = self.weights("detector", "student_0", params.model, None, params.long_side)
+        inputs = {**self._of("final", "labels", "poses"), "teacher": teacher, "start": start}
+        return self._add("student", "", Distil(), params, inputs)
+
+    def export(self, student: Node) -> Node:
+        inputs = {**self._of("final", "labels", "poses"), "student": student}
+        return self._add("bundle", "", Export(), self.site.export, inputs)
+
+    def blur(self) -> Node:
+        return self._add("blurred", "", Blur(), self.site.blur, {"bundle": self.made["bundle"]})
+
+    def evaluate(self) -> None:
+        """Only where the site file names ground truth; nothing else reads it."""
+        truth = self.site.evaluate.ground_truth
+        if truth is None:
+            return
+        stage = Evaluate(self.site.rounds)
+        self.made["metrics"] = self.graph.add(
+            "metrics",
+            stage,
+            EvaluateParams(ground_truth_sha256=file_sha256(truth)),
+            inputs={name: self.made[name] for name in stage.consumes},
+            externals={"ground_truth": str(truth)},
+        )
+
+    def report(self) -> None:
+        stage = Report(self.site.rounds, with_metrics="metrics" in self.made)
+        params = ReportParams(title=self.site.name)
+        self.graph.add("report", stage, params, inputs={name: self.made[name] for name in stage.consumes})
+
+    def _of(self, suffix: str, *names: str) -> Mapping[str, Node]:
+        """Inputs called `names`, fed by the nodes of one pass."""
+        return {name: self.made[f"{name}_{suffix}"] for name in names}
+
+    def _add(
+        self,
+        kind: str,
+        suffix: str,
+        stage: object,
+        params: object,
+        inputs: Mapping[str, Node],
+        name: str = "",
+    ) -> Node:
+        """Add a node that also reads the media; the site's seed reaches every stage that trains."""
+        name = name or (f"{kind}_{suffix}" if suffix else kind)
+        node = self.graph.add(
+            name, stage, params, inputs={"media": self.made["media"], **inputs}, seed=self.site.seed
+        )
+        self.made[name] = node
+        return node
