@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from orveil.pipeline.geometry import area, as_boxes, centre, expand, interpolate
+from orveil.pipeline.geometry import area, as_boxes, centre, expand, interpolate, union_box
 
 __all__ = ["Covered", "Temporal", "body_of_head", "targets", "upper_part"]
 
@@ -30,8 +30,10 @@ REACH = 1.0
 """A detection joins a track within this distance, in units of the box's mean side, ..."""
 RATIO = 2.5
 """... and if neither box is more than this times as large (by the side)."""
-GROWTH = 0.35
-"""Share of its sides by which a box has grown on each side when it has been held for the whole time."""
+GROWTH = 0.25
+"""Share of its sides by which a box has grown on each side when it has been held for the whole time; it
+grows towards where the track was moving too."""
+EPSILON_S = 1e-6
 UPPER = 0.35
 """Head and shoulders take less than this share of a standing or sitting person's box."""
 
@@ -65,8 +67,13 @@ class _Track:
         away = first - time if time < first else time - last
         if away > hold_s:
             return None
-        held = self.boxes[0] if time < first else self.boxes[-1]
-        return expand(held, GROWTH * away / hold_s)[0], "held"
+        begin, other = (0, 1) if time < first else (-1, -2)
+        held = expand(self.boxes[begin], GROWTH * away / hold_s)
+        if len(self.times) > 1:
+            step = (time - self.times[begin]) / (self.times[begin] - self.times[other])
+            shift = step * (centre(self.boxes[begin]) - centre(self.boxes[other]))
+            held = np.concatenate([held, as_boxes(self.boxes[begin] + np.tile(shift[0], 2))])
+        return union_box(held), "held"
 
 
 @dataclass
@@ -144,8 +151,8 @@ class Temporal:
     """
 
     def __init__(self, thresholds: Mapping[str, float], target: str, hold_s: float) -> None:
-        self.target, self.hold_s = target, hold_s
-        self.labels = {name: _Label(value, hold_s) for name, value in thresholds.items()}
+        self.target, self.hold_s = target, hold_s + EPSILON_S  # times are sums of fractions
+        self.labels = {name: _Label(value, self.hold_s) for name, value in thresholds.items()}
         self._frames: deque[tuple[int, float]] = deque()
 
     def push(self, frame: int, time: float, found: Mapping[str, Scored] | None) -> None:
