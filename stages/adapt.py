@@ -109,7 +109,7 @@ class _Plan:
         return self._add("pose_weights", "", PoseTrain(), self.site.pose_train, inputs)
 
     def distil(self, teacher: Node) -> Node:
-        """A student of the detector's own kind starts where the rounds ended; others from their own weights."""
+        """A student of the detector's own kind starts where the rounds ended."""
         params = self.site.distil
         start = teacher
         if params.model != self.site.detector:
