@@ -1,4 +1,4 @@
-"""Fixture factory: a tiny site for tests of learning: videos of bright upright figures, tables, tiny models."""
+"""Fixture factory: a tiny site for tests of learning: videos of upright figures, tables, tiny models."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ model = dict(
         norm_cfg=norm, act_cfg=act,
     ),
     bbox_head=dict(
-        type="WeightedRTMDetHead", num_classes=len(classes), in_channels=16, feat_channels=16, stacked_convs=1,
-        share_conv=False, exp_on_reg=False, with_objectness=False,
+        type="WeightedRTMDetHead", num_classes=len(classes), in_channels=16, feat_channels=16,
+        stacked_convs=1, share_conv=False, exp_on_reg=False, with_objectness=False,
         anchor_generator=dict(type="MlvlPointGenerator", offset=0, strides=[8, 16, 32]),
         bbox_coder=dict(type="DistancePointBBoxCoder"),
         loss_cls=dict(type="QualityFocalLoss", use_sigmoid=True, beta=2.0, loss_weight=1.0),
@@ -89,7 +89,10 @@ def picture(camera: str, index: int) -> NDArray[np.uint8]:
     width, height = CAMERAS[camera]
     generator = np.random.default_rng(len(camera) + width)
     image = np.repeat(np.repeat(generator.integers(40, 110, (height // 8, width // 8, 3)), 8, 0), 8, 1)
-    for box, colour in ((figure_box(camera, index), (200, 90, 40)), (head_box(camera, index), (150, 190, 240))):
+    for box, colour in (
+        (figure_box(camera, index), (200, 90, 40)),
+        (head_box(camera, index), (150, 190, 240)),
+    ):
         x0, y0, x1, y1 = box.astype(int)
         image[y0:y1, x0:x1] = colour
     return image.astype(np.uint8)
@@ -223,7 +226,9 @@ def context(
     return Context(seed, scratch, lambda done, total, unit: None, dict(externals or {}))
 
 
-def run_stage(stage: Any, params: Any, inputs: Mapping[str, InputRef], root: Path, **options: Any) -> InputRef:
+def run_stage(
+    stage: Any, params: Any, inputs: Mapping[str, InputRef], root: Path, **options: Any
+) -> InputRef:
     """Run every shard of a stage as an executor would, and validate what it wrote."""
     about = context(root, **options)
     stage.setup(params, inputs, about)

@@ -10,7 +10,6 @@ import sys
 import time
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="training extras are not installed")
@@ -51,18 +50,12 @@ def test_training_changes_weights_and_repeats(tmp_path: Path) -> None:
     info = read_info(one.path)
     assert info.training["frames"] == 2 * (site.FRAMES - 1)
     assert info.training["boxes"] == 2 * info.training["frames"]
-    assert (one.path / "config.py").read_bytes() == (given["weights"].path / "config.py").read_bytes()
-
-
-def test_batch_norm_statistics_stay(tmp_path: Path) -> None:
-    given = inputs(tmp_path)
-    done = site.run_stage(Finetune(), PARAMS, given, tmp_path / "a")
-    before = mm.read_weights(given["weights"].path / "model.safetensors")
-    after = mm.read_weights(done.path / "model.safetensors")
+    before, after = (mm.read_weights(d.path / "model.safetensors") for d in (given["weights"], one))
     statistics = [name for name in before if "running_" in name]
     assert statistics
     for name in statistics:
         torch.testing.assert_close(after[name], before[name])
+    assert (one.path / "config.py").read_bytes() == (given["weights"].path / "config.py").read_bytes()
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
@@ -156,8 +149,5 @@ def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
     assert 0 < reached < 30
     for leftover in out.glob("finetune-*"):
         leftover.rmdir()
-    resumed = site.run_stage(
-        Finetune(), PARAMS.model_copy(update={"iterations": 30}), given, out
-    )
+    resumed = site.run_stage(Finetune(), PARAMS.model_copy(update={"iterations": 30}), given, out)
     assert digest(resumed) == digest(whole)
-    assert np.isfinite(reached)

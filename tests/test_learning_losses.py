@@ -22,7 +22,7 @@ CLASSES = 2
 
 
 def make_head(cls: type[Any] = WeightedRTMDetHead, **options: Any) -> Any:
-    head = cls(
+    return cls(
         num_classes=CLASSES,
         in_channels=8,
         feat_channels=8,
@@ -39,7 +39,6 @@ def make_head(cls: type[Any] = WeightedRTMDetHead, **options: Any) -> Any:
         },
         **options,
     )
-    return head
 
 
 def answers(seed: int = 0, pictures: int = 1) -> tuple[list[Any], list[Any]]:
