@@ -74,7 +74,7 @@ def colour_model(score: float = 0.9, poison: bool = False) -> onnx.ModelProto:
     if poison:
         corner = g.op("Slice", pixels, g.constant([0, 0], np.int64), g.constant([1, 1], np.int64),
                       g.constant([1, 2], np.int64))  # fmt: skip
-        white = g.op("Greater", g.op("ReduceMin", corner, keepdims=0), g.constant(250.0, np.float32))
+        white = g.op("Greater", g.op("ReduceMin", corner, keepdims=0), g.constant(235.0, np.float32))
         level = g.op("Where", white, g.constant(np.nan, np.float32), level)
     zeros = g.op("Mul", g.op("Cast", "labels", to=TensorProto.FLOAT), g.constant(0.0, np.float32))
     g.op("Add", zeros, level, output="scores")
