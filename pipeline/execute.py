@@ -25,7 +25,7 @@ from orveil.pipeline.errors import OrveilError, explain_os_error
 from orveil.pipeline.graph import Graph, Node
 from orveil.pipeline.stage import Context, InputRef, Inputs, Shard, Stage
 
-__all__ = ["NodePlan", "Work", "past_seconds", "plan_node", "run_work", "set_up"]
+__all__ = ["NodePlan", "Work", "limit_threads", "past_seconds", "plan_node", "run_work", "set_up"]
 
 Progress = Callable[[int, int, str], None]
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
@@ -149,20 +149,25 @@ def _context(store: Store, work: Work, seed: int, progress: Progress) -> Context
     return Context(seed, store.scratch(work.key), progress, dict(work.node.externals))
 
 
-def _prepare(stage: Stage, seed: int) -> None:
-    """Fix thread counts and the global random states of libraries that a stage may use unasked."""
-    threads = stage.needs.threads
-    for variable in THREAD_VARIABLES:  # for libraries that the stage is yet to load
+def limit_threads(threads: int) -> None:
+    """Give torch, OpenCV and BLAS this many threads. Never imports a library that the stage does without."""
+    for variable in THREAD_VARIABLES:  # for libraries that are yet to be loaded
         os.environ[variable] = str(threads)
-    random.seed(seed)
-    np.random.seed(seed)
-    # Never import torch or OpenCV for a stage that does without.
     torch, cv2 = sys.modules.get("torch"), sys.modules.get("cv2")
     if torch is not None:
         torch.set_num_threads(threads)
-        torch.manual_seed(seed)
     if cv2 is not None:
         cv2.setNumThreads(threads)
+
+
+def _prepare(stage: Stage, seed: int) -> None:
+    """Fix thread counts, and the global random states that a library may use unasked."""
+    limit_threads(stage.needs.threads)
+    random.seed(seed)
+    np.random.seed(seed)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.manual_seed(seed)
 
 
 @contextlib.contextmanager

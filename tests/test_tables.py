@@ -1,4 +1,4 @@
-"""Tests: tables on disk: what is written is read, the same rows give the same bytes, foreign files do not pass."""
+"""Tests: tables on disk: what is written is read, equal rows give equal bytes, foreign files do not pass."""
 
 from __future__ import annotations
 
