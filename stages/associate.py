@@ -260,11 +260,11 @@ def _table(
     _, person = np.unique(np.where(matched, person, len(names) + np.arange(len(names))), return_inverse=True)
     return Associations(
         session=np.repeat(session, len(names)),
-        camera=[name for name, _ in names],
-        track_id=[track for _, track in names],
+        camera=np.array([name for name, _ in names]),
+        track_id=np.array([track for _, track in names], np.int64),
         person_id=person.reshape(-1),
-        probability=np.where(matched, found.probability, 0.0),
-        margin=np.where(matched, found.margin, 0.0),
+        probability=np.where(matched, found.probability, 0.0).astype(np.float32),
+        margin=np.where(matched, found.margin, 0.0).astype(np.float32),
         views=np.where(matched, views, 1),
         support=np.where(matched, found.support, 0),
     )

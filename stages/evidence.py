@@ -1,8 +1,9 @@
-"""Stage part: how probable it is that a track shows a person, from scores, time, motion and other views.
+"""Stage part: how probable it is that a box shows a person, from scores, time, motion and other views.
 
-Everything is a sum of log odds per track. What a score is worth is a prior that was fitted once on
-simulated rooms with an off-the-shelf detector; what a match in another view is worth is measured on the
-site itself, without labels: how often confident tracks find a partner, against how often clutter does.
+Everything is a sum of log odds: the box's own score, the scores of its track around it, the best that the
+track ever scored, how it moves, and the other views. What scores are worth was fitted once on simulated
+rooms with an off-the-shelf detector; what a match in another view is worth is measured on the site
+itself, without labels: how often confident tracks find a partner, against how often clutter does.
 """
 
 from __future__ import annotations
@@ -12,21 +13,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from orveil.pipeline.geometry import area
 from orveil.pipeline.types import Associations, MediaIndex, Tracks
 
-__all__ = ["SURE_SCORE", "TrackEvidence", "logit", "sigmoid", "weigh_tracks"]
+__all__ = ["SURE_SCORE", "Evidence", "logit", "sigmoid", "weigh"]
 
 Bools = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 SURE_SCORE = 0.5
-SCORE_SLOPE, SCORE_MIDDLE = 2.0, -0.85
-"""Log odds of a person per unit of a track's mean logit score, and the logit worth even odds (.30)."""
-PEAK_WORTH = 0.35
-"""Log odds per unit of logit by which the best decile of a track's scores exceeds its mean."""
-GAPS_WORTH = 0.7
-"""A track that is filled in for half of its time loses half of this."""
+BASE, OWN_WORTH, NEAR_WORTH, PEAK_WORTH = 1.35, 0.8, 0.8, 0.7
+"""Log odds: constant, and per unit of logit of the box's score, of the mean of its track within NEAR_S
+seconds, and of the best decile of the whole track."""
+NEAR_S = 0.5
+FILLED_WORTH, LONG_GAP_WORTH = -0.5, -1.0
+"""Log odds of a filled-in box against a detected one, and more for every second of its gap."""
+APART_WORTH = -2.0
+"""Log odds of a filled-in box for each unit by which the overlap of its gap's two ends falls below .5."""
 STILL_SPREAD, STILL_SCORE, STILL_SECONDS, STILL_WORTH = 0.15, 0.10, 2.0, -2.5
 """Central 80 % of positions within this share of the box's side, and of scores within this standard
 deviation, for this long and with nobody else's support: what a gown on a rack looks like."""
@@ -37,24 +41,20 @@ MATCH_WORTH, ALONE_WORTH = 3.0, -1.5
 
 
 @dataclass(frozen=True)
-class TrackEvidence:
-    """Per row of the tracks table (N rows), what its track says.
+class Evidence:
+    """What is known about each of N boxes of T tracks.
 
     Attributes:
         track: (N,) number of the track over all cameras, 0..T-1.
-        log_odds: (T,) that the track shows a person.
-        alone: (T,) the same without the other views.
-        mean: (T,) mean logit of the scores.
-        boxes: (T,) detections in the track.
-        person: (T,) person id, -1 where unmatched.
-        matched: (T,) probability of the match.
+        log_odds: (N,) that the box shows a person.
+        alone: (N,) the same without the other views.
+        person: (N,) person id, -1 where unmatched.
+        matched: (N,) probability of the match.
     """
 
     track: Ints
     log_odds: Doubles
     alone: Doubles
-    mean: Doubles
-    boxes: Ints
     person: Ints
     matched: Doubles
 
@@ -70,8 +70,8 @@ def sigmoid(x: Doubles) -> Doubles:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(x, -30.0, 30.0))))
 
 
-def weigh_tracks(frames: MediaIndex, tracks: Tracks, associations: Associations) -> TrackEvidence:
-    """Evidence of every track of one session.
+def weigh(frames: MediaIndex, tracks: Tracks, associations: Associations) -> Evidence:
+    """Evidence of every box of one session.
 
     Args:
         frames: every frame of the session.
@@ -79,22 +79,67 @@ def weigh_tracks(frames: MediaIndex, tracks: Tracks, associations: Associations)
         associations: one row per track.
     """
     names, track = _numbers(tracks)
-    count = len(names)
+    count, seconds = len(names), _seconds(frames, tracks)
     seen = ~tracks.interpolated
     boxes = np.bincount(track[seen], minlength=count)
     score = logit(tracks.score)
     mean = np.bincount(track[seen], score[seen], count) / np.maximum(boxes, 1)
     peak = _quantile(track[seen], score[seen], count, 0.9)
-    filled = 1.0 - boxes / np.maximum(np.bincount(track, minlength=count), 1)
+    near = _near_mean(track, seconds, np.where(seen, score, np.nan))
+    own = np.where(seen, score, near)
+    still = _still(tracks, track, seconds, count) & (mean < logit(np.array(GOOD_SCORE)))
     person, matched = _matches(names, associations)
-    alone = SCORE_SLOPE * (mean - SCORE_MIDDLE) + PEAK_WORTH * (peak - mean) - GAPS_WORTH * filled
-    still = _still(frames, tracks, track, count) & (mean < logit(np.array(GOOD_SCORE)))
-    alone = alone + np.where(still, STILL_WORTH, 0.0)
     views = _worth_of_views(boxes, mean, matched, len(set(tracks.camera.tolist())))
-    helped = alone + views
+    alone = BASE + OWN_WORTH * own + NEAR_WORTH * near + (PEAK_WORTH * peak)[track]
+    alone += _worth_of_filling(tracks, track, seconds)
     # A match explains why something stands still: others see it as a person too.
-    helped = helped - np.where(still & (matched > 0), STILL_WORTH, 0.0)
-    return TrackEvidence(track, helped, alone, mean, boxes, person, matched)
+    helped = alone + (views + np.where(still & (matched <= 0), STILL_WORTH, 0.0))[track]
+    alone = alone + np.where(still, STILL_WORTH, 0.0)[track]
+    return Evidence(track, helped, alone, person[track], matched[track])
+
+
+def _near_mean(track: Ints, seconds: Doubles, value: Doubles) -> Doubles:
+    """Mean (N,) of the values of a track within NEAR_S of each row; rows with nan do not count."""
+    order = np.lexsort((seconds, track))
+    # Tracks are laid out one after another on a single line, too far apart to meet.
+    span = float(seconds.max(initial=0.0) - seconds.min(initial=0.0)) + 4 * NEAR_S
+    line = (seconds - seconds.min(initial=np.inf) + span * track)[order] if len(order) else seconds
+    known = ~np.isnan(value[order])
+    total = np.concatenate([[0.0], np.cumsum(np.where(known, np.nan_to_num(value[order]), 0.0))])
+    number = np.concatenate([[0], np.cumsum(known)])
+    out = np.empty(len(order))
+    # A gap may be longer than the window: then the window grows until it holds a box.
+    reach = np.full(len(order), NEAR_S)
+    for _ in range(12):
+        low = np.searchsorted(line, line - reach - 1e-9)
+        high = np.searchsorted(line, line + reach + 1e-9, "right")
+        empty = number[high] == number[low]
+        if not empty.any():
+            break
+        reach[empty] *= 2
+    out[order] = (total[high] - total[low]) / np.maximum(number[high] - number[low], 1) if len(order) else 0
+    return out
+
+
+def _worth_of_filling(tracks: Tracks, track: Ints, seconds: Doubles) -> Doubles:
+    """Log odds (N,) that a box loses by being filled in: long gaps and ends that disagree cost more."""
+    worth = np.zeros(len(tracks))
+    if not tracks.interpolated.any():
+        return worth
+    order = np.lexsort((seconds, track))
+    filled, place = tracks.interpolated[order], np.arange(len(order))
+    # Gaps lie inside tracks, so the nearest detections in this order belong to the same track.
+    before = order[np.maximum.accumulate(np.where(filled, 0, place))]
+    after = order[np.minimum.accumulate(np.where(filled, len(order) - 1, place)[::-1])[::-1]]
+    rows, before, after = order[filled], before[filled], after[filled]
+    gap = np.clip(seconds[after] - seconds[before], 0.0, 2.0)
+    low = np.maximum(tracks.xyxy[before, :2], tracks.xyxy[after, :2])
+    high = np.minimum(tracks.xyxy[before, 2:], tracks.xyxy[after, 2:])
+    shared = np.maximum(high - low, 0.0).prod(axis=1).astype(np.float64)
+    total = area(tracks.xyxy[before]) + area(tracks.xyxy[after]) - shared
+    apart = np.maximum(0.5 - shared / np.maximum(total, 1e-9), 0.0)
+    worth[rows] = FILLED_WORTH + LONG_GAP_WORTH * gap + APART_WORTH * apart
+    return worth
 
 
 def _numbers(tracks: Tracks) -> tuple[list[tuple[str, int]], Ints]:
@@ -124,11 +169,11 @@ def _matches(names: list[tuple[str, int]], associations: Associations) -> tuple[
     return person, matched
 
 
-def _still(frames: MediaIndex, tracks: Tracks, track: Ints, count: int) -> Bools:
+def _still(tracks: Tracks, track: Ints, time_s: Doubles, count: int) -> Bools:
     """Tracks (T,) that neither move nor change their score for long."""
     seen = np.flatnonzero(~tracks.interpolated)
     number, boxes = track[seen], tracks.xyxy[seen].astype(np.float64)
-    seconds = _seconds(frames, tracks)[seen]
+    seconds = time_s[seen]
     begin, end = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(begin, number, seconds)
     np.maximum.at(end, number, seconds)

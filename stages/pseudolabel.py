@@ -26,7 +26,7 @@ from orveil.pipeline.types import (
     Tracks,
 )
 from orveil.stages.coco import write_coco
-from orveil.stages.evidence import SURE_SCORE, TrackEvidence, logit, sigmoid, weigh_tracks
+from orveil.stages.evidence import SURE_SCORE, Evidence, sigmoid, weigh
 from orveil.stages.selection import choose_frames
 
 __all__ = ["PseudoLabel", "label_session"]
@@ -35,12 +35,6 @@ Bools = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-OWN_WORTH = 0.4
-"""Log odds per unit of logit by which a box's own score differs from the mean of its track."""
-FILLED_WORTH = -0.7
-"""Log odds of a filled-in box against a detected one of the same track."""
-LONG_GAP_WORTH = -1.0
-"""A gap of one second takes so much more."""
 DOUBLE_IOU = 0.5
 """Overlap from which two boxes of one frame are one person seen twice."""
 CERTAIN_IOU = 0.75
@@ -116,8 +110,8 @@ def label_session(
     Returns:
         Rows by camera and frame; `score` is the calibrated probability, `weight` is 0 where ignored.
     """
-    evidence = weigh_tracks(frames, tracks, associations)
-    probability = _box_probability(frames, tracks, evidence)
+    evidence = weigh(frames, tracks, associations)
+    probability = sigmoid(evidence.log_odds)
     sides = tracks.xyxy[:, 2:] - tracks.xyxy[:, :2]
     usable = (sides.min(axis=1) >= params.min_side_px) & (probability >= LEAST_IGNORE / 2)
     shown = _one_per_person(tracks, evidence, probability, usable)
@@ -129,35 +123,6 @@ def label_session(
     return _table(tracks, evidence, probability, kept, positive, params.round)
 
 
-def _box_probability(frames: MediaIndex, tracks: Tracks, evidence: TrackEvidence) -> Doubles:
-    """Probability (N,) that each box shows a person: its track's, moved by its own score."""
-    own = OWN_WORTH * (logit(tracks.score) - evidence.mean[evidence.track])
-    gaps = _gap_seconds(frames, tracks, evidence.track)
-    filled = FILLED_WORTH + LONG_GAP_WORTH * np.minimum(gaps, 2.0)
-    return sigmoid(evidence.log_odds[evidence.track] + np.where(tracks.interpolated, filled, own))
-
-
-def _gap_seconds(frames: MediaIndex, tracks: Tracks, track: Ints) -> Doubles:
-    """For filled boxes the length of their gap in seconds, 0 for others: (N,)."""
-    seconds = np.zeros(len(tracks))
-    for camera in sorted(set(tracks.camera.tolist())):
-        table = frames.select(frames.camera == camera)
-        order = np.argsort(table.index, kind="stable")
-        rows = np.flatnonzero(tracks.camera == camera)
-        seconds[rows] = table.time_s[order][np.searchsorted(table.index[order], tracks.index[rows])]
-    order = np.lexsort((seconds, track))
-    filled = tracks.interpolated[order]
-    # The nearest detections before and after, in the order of (track, time); gaps lie inside tracks.
-    place = np.arange(len(order))
-    before = np.maximum.accumulate(np.where(filled, 0, place)) if len(order) else place
-    after = (
-        np.minimum.accumulate(np.where(filled, len(order) - 1, place)[::-1])[::-1] if len(order) else place
-    )
-    gaps = np.zeros(len(order))
-    gaps[order] = np.where(filled, seconds[order][after] - seconds[order][before], 0.0)
-    return np.maximum(gaps, 0.0)
-
-
 @dataclass(frozen=True)
 class _Shown:
     """Rows (N,) that stand for a person of their own, and those of them that may be a part of another."""
@@ -166,7 +131,7 @@ class _Shown:
     nested: Bools
 
 
-def _one_per_person(tracks: Tracks, evidence: TrackEvidence, probability: Doubles, usable: Bools) -> _Shown:
+def _one_per_person(tracks: Tracks, evidence: Evidence, probability: Doubles, usable: Bools) -> _Shown:
     """Suppress double boxes frame by frame, the more probable track first.
 
     Two boxes that overlap are two people where both are matched to different persons in other views;
@@ -180,7 +145,7 @@ def _one_per_person(tracks: Tracks, evidence: TrackEvidence, probability: Double
     order = rows[np.lexsort((-probability[rows], tracks.index[rows], camera[rows]))]
     key = np.stack([camera[order], tracks.index[order]], axis=1).reshape(-1, 2)
     cuts = np.flatnonzero((np.diff(key, axis=0) != 0).any(axis=1)) + 1
-    person = evidence.person[evidence.track]
+    person = evidence.person
     for part in np.split(order, cuts):
         overlap, inside = (
             iou(tracks.xyxy[part], tracks.xyxy[part]),
@@ -211,15 +176,15 @@ def _discoveries(probability: Doubles, rate: float) -> Bools:
 
 
 def _table(
-    tracks: Tracks, evidence: TrackEvidence, probability: Doubles, kept: Ints, positive: Bools, round_: int
+    tracks: Tracks, evidence: Evidence, probability: Doubles, kept: Ints, positive: Bools, round_: int
 ) -> PseudoLabels:
     order = np.lexsort((-probability[kept], tracks.index[kept], tracks.camera[kept]))
     kept, positive = kept[order], positive[order]
-    track = evidence.track[kept]
+    gain = evidence.log_odds[kept] - evidence.alone[kept]
     source = np.full(len(kept), "temporal", dtype="U10")
     source[tracks.score[kept] >= SURE_SCORE] = "detected"
-    helped = (evidence.matched[track] > 0) & (evidence.log_odds[track] - evidence.alone[track] > 0.5)
-    source[helped & (tracks.score[kept] < SURE_SCORE) & (sigmoid(evidence.alone[track]) < 0.8)] = "cross_view"
+    helped = (evidence.matched[kept] > 0) & (gain > 0.5) & (tracks.score[kept] < SURE_SCORE)
+    source[helped & (sigmoid(evidence.alone[kept]) < 0.8)] = "cross_view"
     camera = tracks.camera[kept]
     first = np.searchsorted(camera, camera)
     return PseudoLabels(
@@ -229,11 +194,11 @@ def _table(
         pts=tracks.pts[kept],
         label_id=np.arange(len(kept)) - first,
         track_id=tracks.track_id[kept],
-        person_id=evidence.person[track],
+        person_id=evidence.person[kept],
         xyxy=tracks.xyxy[kept],
         label=np.full(len(kept), PERSON),
-        score=probability[kept],
-        weight=np.where(positive, probability[kept], 0.0),
+        score=probability[kept].astype(np.float32),
+        weight=np.where(positive, probability[kept], 0.0).astype(np.float32),
         state=np.where(positive, POSITIVE, IGNORE),
         source=source,
         round=np.full(len(kept), round_),

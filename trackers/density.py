@@ -116,7 +116,7 @@ def regress(
         robust = (FREEDOM + dims) / (FREEDOM + _mahalanobis(residual, precision))
     norm = lgamma((FREEDOM + dims) / 2) - lgamma(FREEDOM / 2) - dims / 2 * log(FREEDOM * pi)
     norm -= 0.5 * float(np.linalg.slogdet(covariance)[1])
-    doubt = np.linalg.inv(information)
+    doubt = np.asarray(np.linalg.inv(information))
     return Regression(np.asarray(coefficients), np.asarray(covariance), np.asarray(precision), doubt, norm)
 
 
