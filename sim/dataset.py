@@ -141,6 +141,11 @@ def render_dataset(options: DatasetOptions, out: Path, progress: Callable[[str],
             done += count
             rate = done / (time.monotonic() - start)
             progress(f"{done}/{total} pictures, {rate:.1f} per second, {(total - done) / rate:.0f} s left")
+    if total:
+        seconds = time.monotonic() - start
+        progress(
+            f"{total} pictures in {seconds:.0f} s: {total / seconds:.1f} per second, {options.jobs} processes"
+        )
     return _collect(options, out)
 
 

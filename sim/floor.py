@@ -1,4 +1,4 @@
-"""The walkable floor of the operating room: clearance map and shortest paths on a grid."""
+"""The walkable floor: clearance map and shortest paths on a grid."""
 
 from __future__ import annotations
 
@@ -10,23 +10,30 @@ import cv2
 import numpy as np
 
 from orveil.sim.maths import Array, Rect, rect_corners, unit
-from orveil.sim.or_room import CORRIDOR, X, Y
 
 CELL = 0.05
 BODY_RADIUS = 0.27
+Pair = tuple[float, float]
+Region = tuple[float, float, float, float]
 _STEPS = [(i, j, math.hypot(i, j)) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]
 
 
 class Floor:
-    """Grid of `CELL` metres over room and corridor with the distance to the nearest obstacle."""
+    """Grid of `CELL` metres with the distance to the nearest obstacle.
 
-    def __init__(self, door_side: int, door_y: float, obstacles: Sequence[Rect]) -> None:
-        self.x0, self.y0 = -X - CORRIDOR, -Y
-        self.shape = (int(2 * Y / CELL), int((2 * X + 2 * CORRIDOR) / CELL))
+    `half` is the half size (x, y) of the whole area, `inside` the half size of the room in it, and `regions`
+    (from x, to x, from y, to y) are the parts of the area that are floor.
+    """
+
+    def __init__(
+        self, half: Pair, inside: Pair, regions: Sequence[Region], obstacles: Sequence[Rect]
+    ) -> None:
+        self.x0, self.y0 = -half[0], -half[1]
+        self.inside = inside
+        self.shape = (int(2 * half[1] / CELL), int(2 * half[0] / CELL))
         free = np.zeros(self.shape, np.uint8)
-        self._open(free, -X, X, -Y, Y)
-        self._open(free, door_side * X * 0.99, door_side * (X + 0.2), door_y - 0.56, door_y + 0.56)
-        self._open(free, door_side * (X + 0.12), door_side * (X + 2.3), -Y, Y)
+        for region in regions:
+            self._open(free, *region)
         for r in obstacles:
             corners = (rect_corners(r) - [self.x0, self.y0]) / CELL
             cv2.fillConvexPoly(free, np.round(corners).astype(np.int32), 0)

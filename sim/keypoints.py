@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
 from orveil.sim.body import Build, hands
 from orveil.sim.head import HEAD, head_centre, head_surface
 from orveil.sim.maths import Array

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from orveil.sim import or_textures as paint
+from orveil.sim.floor import Floor
 from orveil.sim.maths import Array, Rect, rect_corners, rects_overlap, unit
 from orveil.sim.scene import Scene
 from orveil.sim.textures import Rng, tex_cloth
@@ -86,6 +87,17 @@ class OperatingRoom:
         n = unit(normal)
         self.scene.quad("dark", centre - n * 0.03, n, (half[0] + 0.02, half[1] + 0.02), 0.025)
         self.scene.quad(name, centre, n, half, 0.003)
+
+
+def theatre_floor_plan(room: OperatingRoom) -> Floor:
+    """The floor of the room, the doorway and the corridor."""
+    side, y = room.door_side, room.door_y
+    regions = [
+        (-X, X, -Y, Y),
+        (side * X * 0.99, side * (X + 0.2), y - 0.56, y + 0.56),
+        (side * (X + 0.12), side * (X + 2.3), -Y, Y),
+    ]
+    return Floor((X + CORRIDOR, Y), (X, Y), regions, room.obstacles)
 
 
 def empty_room(rng: Rng, seed: int) -> OperatingRoom:

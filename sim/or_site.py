@@ -2,48 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 
-from orveil.sim.camera import Camera
+from orveil.sim.filmed import Site
 from orveil.sim.maths import Array
 from orveil.sim.or_cameras import or_cameras
 from orveil.sim.or_equipment import equip
 from orveil.sim.or_fittings import fit_out
-from orveil.sim.or_room import OperatingRoom, empty_room
+from orveil.sim.or_room import OperatingRoom, empty_room, theatre_floor_plan
+from orveil.sim.or_stations import theatre_places
 from orveil.sim.or_wear import patient_person, staff_person
 from orveil.sim.person import Person
+from orveil.sim.pose import HAND_L, HAND_R, POSE_SIZE, Stance, pose_bones
 from orveil.sim.site_options import SiteOptions, plan_cameras
 from orveil.sim.staff_motion import Motion
+from orveil.sim.textures import Rng
 
 ROLES = ("surgeon", "assistant", "anaesthetist", "circulator", "scrub_nurse", "radiographer", "visitor")
-
-
-@dataclass
-class Site:
-    """A furnished scene with moving people and cameras; `pinholes` are the cameras without their lens."""
-
-    room: OperatingRoom
-    motion: Motion
-    pinholes: list[Camera]
-
-    @property
-    def people(self) -> list[Person]:
-        """Everybody, the patient last."""
-        return self.room.scene.people
-
-    def poses(self, t: float) -> dict[int, tuple[Array, Array]]:
-        """Bones of everybody at t seconds."""
-        return self.motion.poses(t)
-
-    def describe_people(self) -> list[dict[str, Any]]:
-        """What goes into the ground truth's list of people."""
-        return [
-            {"track_id": p.pid, "role": p.role, "outfit": p.outfit, "height": round(p.H, 3)}
-            for p in self.people
-        ]
 
 
 def outfit_of(role: str, index: int, rng: np.random.Generator) -> str:
@@ -76,14 +51,42 @@ def or_people(seed: int, staff: int) -> list[Person]:
     return out
 
 
-def or_site(options: SiteOptions) -> Site:
-    """The operating room of these options."""
-    seed, rng = options.seed, np.random.default_rng([options.seed, 1])
+def theatre(seed: int) -> OperatingRoom:
+    """The furnished room of a seed, without people."""
+    rng = np.random.default_rng([seed, 1])
     room = empty_room(rng, seed)
     equip(room, rng)
     fit_out(room, rng)
+    return room
+
+
+def or_site(options: SiteOptions) -> Site:
+    """The operating room of these options."""
+    seed, room = options.seed, theatre(options.seed)
     sizes = [plan.size for plan in plan_cameras(options)]
     cameras = or_cameras(room, np.random.default_rng([seed, 2]), options.layout, sizes)
-    room.scene.people = or_people(seed, options.people)
-    motion = Motion(room, room.scene.people, options.seconds, np.random.default_rng([seed, 4]))
-    return Site(room, motion, cameras)
+    people = room.scene.people = or_people(seed, options.people)
+    rng = np.random.default_rng([seed, 4])
+    places = theatre_places(room, theatre_floor_plan(room), rng)
+    motion = Motion(places, [p for p in people if p.role != "patient"], options.seconds, rng)
+    for p in people:
+        if p.role == "patient":
+            motion.fixed[p.pid] = lying_patient(p, room, rng)
+    return Site(room.scene, motion, cameras)
+
+
+def lying_patient(p: Person, room: OperatingRoom, rng: Rng) -> tuple[Array, Array]:
+    """Bones of the patient on the table, one arm on the arm board where there is one."""
+    z = np.array([room.along[0], room.along[1], 0.0])
+    up = np.array([0, 0, 1.0])
+    R = np.stack([up, np.cross(z, up), z], 1)
+    origin = room.at(0.98 - p.H, 0, room.table_height + 0.125)
+    side, H = 0.16 * p.H, p.H
+    P = np.zeros(POSE_SIZE)
+    P[2], P[3] = -0.05, rng.uniform(-0.5, 0.5)
+    P[HAND_L], P[HAND_R] = [0, side, 0.49 * H], [0, -side, 0.49 * H]
+    if room.arm_side:
+        left = 1 if R[:2, 1] @ room.across > 0 else -1
+        reach = room.arm_side * left
+        P[HAND_L if reach > 0 else HAND_R] = [-0.04, reach * 0.66, 0.76 * H]
+    return pose_bones(P, p.J, H, Stance(origin, 0.0, lying=R))

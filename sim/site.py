@@ -23,12 +23,14 @@ import typer
 from orveil.pipeline.errors import OrveilError
 from orveil.sim.audio import or_sound
 from orveil.sim.coco import FrameRecord, Json, PersonRecord, assemble, frame_dict, write_gt
+from orveil.sim.filmed import Site
 from orveil.sim.lens import LensCamera, Warp
 from orveil.sim.maths import Array
-from orveil.sim.or_site import Site, or_site
+from orveil.sim.or_site import or_site
 from orveil.sim.post import Sensor
 from orveil.sim.render import Frame, Renderer, load_mujoco
 from orveil.sim.site_options import CameraPlan, SiteOptions, plan_cameras
+from orveil.sim.source_site import source_site
 from orveil.sim.truth import Truth, View
 from orveil.sim.video import VideoWriter, read_pts
 
@@ -79,11 +81,18 @@ class CameraFilm:
             yield slot, *last
 
 
+def build_site(options: SiteOptions) -> Site:
+    """The site of these options, not yet compiled."""
+    return source_site(options) if options.domain == "source" else or_site(options)
+
+
 def open_site(options: SiteOptions) -> tuple[Site, Renderer, Truth]:
     """The site of these options, compiled and ready to draw."""
-    site = or_site(options)
+    site = build_site(options)
     sizes = [c.width for c in site.pinholes], [c.height for c in site.pinholes]
-    renderer = Renderer(site.room.scene, (max(sizes[0]), max(sizes[1])), samples=options.samples, alone=ALONE)
+    renderer = Renderer(site.scene, (max(sizes[0]), max(sizes[1])), samples=options.samples, alone=ALONE)
+    for pid, tints in site.tints.items():
+        renderer.tint(pid, tints)
     return site, renderer, Truth(renderer, exact=True)
 
 
@@ -170,7 +179,7 @@ def _write(gt: Json, out: Path) -> Path:
 
 
 def _ground_truth(options: SiteOptions, plans: list[CameraPlan], frames: list[Json]) -> Json:
-    site = or_site(options)
+    site = build_site(options)
     cameras = []
     for plan, pinhole in zip(plans, site.pinholes, strict=True):
         warp = Warp(plan.lens, pinhole.focal, plan.size)
@@ -235,6 +244,7 @@ def main(
     fps: Annotated[float, typer.Option(help="Pictures per second.")] = 10.0,
     width: Annotated[int, typer.Option(help="Pixels.")] = 960,
     height: Annotated[int, typer.Option(help="Pixels.")] = 540,
+    domain: Annotated[str, typer.Option(help="or: operating room; source: everyday room.")] = "or",
     layout: Annotated[str, typer.Option(help="wide, partial, narrow or split.")] = "wide",
     distortion: Annotated[bool, typer.Option(help="Lens distortion.")] = False,
     offsets: Annotated[str, typer.Option(help="Clock offsets in seconds, as 0,0.1,-0.2, or auto.")] = "",
@@ -253,8 +263,8 @@ def main(
     try:
         options = SiteOptions(
             seed=seed, cameras=cameras, people=people, seconds=seconds, fps=fps, width=width, height=height,
-            layout=layout, distortion=distortion, offsets=parse_offsets(offsets, cameras), drops=drop,
-            audio=parse_cameras(audio, cameras), mixed=mixed, crf=crf, jobs=jobs,
+            domain=domain, layout=layout, distortion=distortion, drops=drop,
+            offsets=parse_offsets(offsets, cameras), audio=parse_cameras(audio, cameras), mixed=mixed, crf=crf, jobs=jobs,
         )  # fmt: skip
         if preview:
             from orveil.sim.preview import render_preview

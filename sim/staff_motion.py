@@ -1,4 +1,4 @@
-"""Moves the staff about the operating room: plans, walking, giving way, turning and working."""
+"""Moves people about a room: plans, walking, giving way, turning and working."""
 
 from __future__ import annotations
 
@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from orveil.sim.floor import Floor
 from orveil.sim.maths import Array, unit, wrap
-from orveil.sim.or_room import OperatingRoom
 from orveil.sim.person import Person
-from orveil.sim.pose import HAND_L, HAND_R, POSE_SIZE, Stance, pose_bones
+from orveil.sim.pose import Stance, pose_bones
 from orveil.sim.staff_actions import Manner, act, sample_manner, strolling
 from orveil.sim.stations import Places, Planner, Station, Stop
 from orveil.sim.textures import Rng
@@ -49,22 +47,22 @@ class Agent:
 
 
 class Motion:
-    """Movement of all staff, simulated once; ask `poses` for any time of the recording."""
+    """Movement of people between stations, simulated once; `poses` gives any time of the recording.
 
-    def __init__(self, room: OperatingRoom, people: Sequence[Person], seconds: float, rng: Rng) -> None:
-        self.rng, self.room = rng, room
-        self.floor = Floor(room.door_side, room.door_y, room.obstacles)
-        self.places = Places(room, self.floor, rng)
+    `fixed` may be filled with the poses of people who do not move.
+    """
+
+    def __init__(self, places: Places, people: Sequence[Person], seconds: float, rng: Rng) -> None:
+        self.rng, self.places, self.floor = rng, places, places.floor
         planner = Planner(self.places, MARGIN, seconds + 2 * MARGIN)
-        staff = [p for p in people if p.role != "patient"]
-        self.agents = [self._enter(p, planner) for p in staff]
+        self.agents = [self._enter(p, planner) for p in people]
         for k in range(round((seconds + 2 * MARGIN) / TICK) + 1):
             before = np.array([a.position for a in self.agents])
             for i, agent in enumerate(self.agents):
                 self._step(i, agent, before, k * TICK)
         self.tracks = {a.person.pid: np.array(a.record) for a in self.agents}
-        self.people = {p.pid: p for p in staff}
-        self.fixed = {p.pid: lying_patient(p, room, rng) for p in people if p.role == "patient"}
+        self.people = {p.pid: p for p in people}
+        self.fixed: dict[int, tuple[Array, Array]] = {}
 
     def _enter(self, person: Person, planner: Planner) -> Agent:
         plan = planner.plan(person.role, self.rng)
@@ -192,20 +190,3 @@ class Motion:
             )
             out[pid] = pose_bones(s[6:], p.J, p.H, stance)
         return out
-
-
-def lying_patient(p: Person, room: OperatingRoom, rng: Rng) -> tuple[Array, Array]:
-    """Bones of the patient on the table, one arm on the arm board where there is one."""
-    z = np.array([room.along[0], room.along[1], 0.0])
-    up = np.array([0, 0, 1.0])
-    R = np.stack([up, np.cross(z, up), z], 1)
-    origin = room.at(0.98 - p.H, 0, room.table_height + 0.125)
-    side, H = 0.16 * p.H, p.H
-    P = np.zeros(POSE_SIZE)
-    P[2], P[3] = -0.05, rng.uniform(-0.5, 0.5)
-    P[HAND_L], P[HAND_R] = [0, side, 0.49 * H], [0, -side, 0.49 * H]
-    if room.arm_side:
-        left = 1 if R[:2, 1] @ room.across > 0 else -1
-        reach = room.arm_side * left
-        P[HAND_L if reach > 0 else HAND_R] = [-0.04, reach * 0.66, 0.76 * H]
-    return pose_bones(P, p.J, H, Stance(origin, 0.0, lying=R))

@@ -1,15 +1,13 @@
-"""Where staff stand and what they do there, and each person's plan through the recording."""
+"""Where people stand and what they do there, and each person's plan through the recording."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from orveil.sim.floor import Floor
-from orveil.sim.maths import unit
-from orveil.sim.or_room import OperatingRoom, X, Y
-from orveil.sim.scene import local_frame
 from orveil.sim.textures import Rng
 
 OUT = "@out"
@@ -46,59 +44,28 @@ class Stop(NamedTuple):
 
 
 class Places:
-    """All stations of a room; points that nobody can reach are left out."""
+    """All stations of a room, and those `outside` of it; points that nobody can reach are left out."""
 
-    def __init__(self, room: OperatingRoom, floor: Floor, rng: Rng) -> None:
+    def __init__(self, floor: Floor) -> None:
         self.floor = floor
         self.stations: dict[str, Station] = {}
-        self._at_table(room, rng)
-        self._at_equipment(room, rng)
-        self._open_floor(room, rng)
         self.outside: list[Station] = []
-        for side in (-1, 1):
-            y = float(np.clip(room.door_y + side * 1.9, -Y + 0.4, Y - 0.4))
-            if abs(y - room.door_y) > 1.3:
-                face = (room.door_side * (X + 1.0), room.door_y)
-                self.outside.append(Station(room.door_side * (X + 1.5), y, face, "idle"))
 
-    def _add(self, name: str, x: float, y: float, face: Any, action: str, height: float = 1.0) -> None:
+    def add(self, name: str, x: float, y: float, face: Any, action: str, height: float = 1.0) -> None:
+        """Add a station near x, y that looks at `face`, unless nobody can stand there."""
         fx, fy = self.floor.nearest_free(x, y)
-        if abs(fx) <= X and np.hypot(fx - x, fy - y) <= 0.8:
+        if abs(fx) <= self.floor.inside[0] and np.hypot(fx - x, fy - y) <= 0.8:
             self.stations[name] = Station(fx, fy, (float(face[0]), float(face[1])), action, height)
 
-    def _at_table(self, room: OperatingRoom, rng: Rng) -> None:
-        zt = room.table_height
-        sides = [(0.22, 1), (0.02, -1), (-0.42, 1), (-0.62, -1), (-0.85, 1), (-0.95, -1)]
-        for k, (along, side) in enumerate(sides):
-            x, y, _ = room.at(along + rng.uniform(-0.06, 0.06), side * 0.62, 0)
-            self._add(f"table{k}", x, y, room.at(along - 0.05, 0, 0), "table", zt)
-        x, y, _ = room.at(1.42, rng.uniform(-0.15, 0.15), 0)
-        self._add("head", x, y, room.at(0.95, 0, 0), "head", zt)
-
-    def _at_equipment(self, room: OperatingRoom, rng: Rng) -> None:
-        if room.anaesthesia is not None:
-            x, y, _ = local_frame(room.anaesthesia)(0.68, 0, 0)
-            self._add("anaesthesia", x, y, room.anaesthesia[:2], "machine", 1.1)
-        for k, r in enumerate(room.instruments):
-            for side in (1, -1):
-                x, y, _ = local_frame(r)(0, side * (r[3] + 0.36), 0)
-                self._add(f"instruments{k}{side}", x, y, r[:2], "instruments", 0.98)
-        for k, r in enumerate(room.machines):
-            x, y, _ = local_frame(r)(r[2] + 0.36, 0, 0)
-            self._add(f"machine{k}", x, y, r[:2], "machine", 1.0)
-        for k, s in enumerate(room.screens[-3:]):
-            d = unit([room.table[0] - s[0], room.table[1] - s[1]])
-            shift = rng.uniform(-0.5, 0.5)
-            x, y = s[0] + d[0] * 0.2 - d[1] * shift + rng.uniform(-0.3, 0.3), s[1] + d[1] * 0.2 + d[0] * shift
-            self._add(f"monitor{k}", x, y, s, "look")
-
-    def _open_floor(self, room: OperatingRoom, rng: Rng) -> None:
-        for k, action in enumerate(("hold", "talk", "crouch", "cross", "idle", "crouch")):
+    def open_floor(self, actions: Sequence[str], face: Any, rng: Rng) -> None:
+        """A station for each action somewhere on the free floor."""
+        hx, hy = self.floor.inside
+        for k, action in enumerate(actions):
             for _ in range(20):
-                x, y = rng.uniform(-X + 0.5, X - 0.5), rng.uniform(-Y + 0.5, Y - 0.5)
+                x, y = rng.uniform(-hx + 0.5, hx - 0.5), rng.uniform(-hy + 0.5, hy - 0.5)
                 if self.floor.clearance(x, y) > 0.45:
                     break
-            self._add(f"open{k}", x, y, room.table[:2], action)
+            self.add(f"open{k}", x, y, face, action)
 
     def find(self, name: str, rng: Rng) -> Station | None:
         """The station of that name; a random one outside for `OUT`."""
@@ -132,12 +99,12 @@ class Planner:
     def plan(self, role: str, rng: Rng) -> list[Stop]:
         """The stops of one person, for a little longer than the recording."""
         p = self.places
-        home = next((k for k in PREFERRED[role] if k == OUT or self._is_free(k)), None)
+        home = next((k for k in PREFERRED.get(role, []) if k == OUT or self._is_free(k)), None)
         start = home
         if start is None or (start == OUT and not p.outside):
             start = self._somewhere(rng)
         self.taken.add(start)
-        restless = role in ("circulator", "visitor")
+        restless = role not in _AT_TABLE and role != "radiographer"
         stops = [Stop(start, float(rng.uniform(2, 6) if restless else rng.uniform(6, 14)))]
         if role == "visitor":
             stops = [Stop(start, self.warm_up + float(rng.uniform(1, 4)))]

@@ -13,10 +13,11 @@ import pytest
 import orveil.sim
 from orveil.pipeline.errors import OrveilError
 from orveil.sim.dataset import DatasetOptions, parse_seeds, parse_sizes
+from orveil.sim.filmed import Site
 from orveil.sim.or_cameras import LAYOUTS, or_cameras
 from orveil.sim.or_room import OperatingRoom, X, Y
-from orveil.sim.or_site import Site, or_site
-from orveil.sim.site import parse_cameras, parse_offsets
+from orveil.sim.or_site import or_site, theatre
+from orveil.sim.site import build_site, parse_cameras, parse_offsets
 from orveil.sim.site_options import SiteOptions, plan_cameras
 from orveil.sim.staff_motion import MARGIN
 
@@ -37,6 +38,11 @@ print("all imported")
 @pytest.fixture(scope="module")
 def site() -> Site:
     return or_site(SiteOptions(seed=3, seconds=6))
+
+
+@pytest.fixture(scope="module")
+def room() -> OperatingRoom:
+    return theatre(3)
 
 
 def test_every_module_imports_without_mujoco_and_opengl() -> None:
@@ -61,18 +67,18 @@ def test_impossible_options_are_refused_with_a_remedy(change: dict) -> None:
 def test_same_seed_same_site_and_another_seed_another() -> None:
     options = SiteOptions(seed=5, seconds=1, people=2)
     a, b, c = or_site(options), or_site(options), or_site(SiteOptions(seed=6, seconds=1, people=2))
-    assert a.room.scene.geoms == b.room.scene.geoms
-    assert a.room.scene.assets == b.room.scene.assets
+    assert a.scene.geoms == b.scene.geoms
+    assert a.scene.assets == b.scene.assets
     for t in (0.0, 1.3):
         for pid, (points, turns) in a.poses(t).items():
             assert np.array_equal(points, b.poses(t)[pid][0])
             assert np.array_equal(turns, b.poses(t)[pid][1])
-    assert a.room.scene.geoms != c.room.scene.geoms
+    assert a.scene.geoms != c.scene.geoms
 
 
 def test_length_of_the_recording_does_not_change_the_room(site: Site) -> None:
     a, b = site, or_site(SiteOptions(seed=3, seconds=1, people=1))
-    assert a.room.scene.geoms == b.room.scene.geoms
+    assert a.scene.geoms == b.scene.geoms
     assert [c.position.tolist() for c in a.pinholes] == [c.position.tolist() for c in b.pinholes]
 
 
@@ -95,18 +101,18 @@ def test_everybody_has_a_pose_before_and_after_the_recording(site: Site) -> None
         assert all(np.isfinite(x).all() for pose in poses.values() for x in pose)
 
 
-def test_patient_lies_still_on_the_table(site: Site) -> None:
+def test_patient_lies_still_on_the_table(site: Site, room: OperatingRoom) -> None:
     patient = site.people[-1]
     assert patient.role == "patient"
     points = site.poses(0.0)[patient.pid][0]
     assert np.array_equal(points, site.poses(4.0)[patient.pid][0])
-    assert points[:, 2].min() > site.room.table_height - 0.3
+    assert points[:, 2].min() > room.table_height - 0.3
     assert np.ptp(points[:5, 2]) < 0.15
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_cameras_hang_inside_the_room_and_differ(site: Site, layout: str) -> None:
-    cameras = or_cameras(site.room, np.random.default_rng(4), layout, [(960, 540)] * 4)
+def test_cameras_hang_inside_the_room_and_differ(room: OperatingRoom, layout: str) -> None:
+    cameras = or_cameras(room, np.random.default_rng(4), layout, [(960, 540)] * 4)
     assert [c.id for c in cameras] == [1, 2, 3, 4]
     for c in cameras:
         assert abs(c.position[0]) < X and abs(c.position[1]) < Y and 2 < c.position[2] < 3.2
@@ -126,12 +132,22 @@ def shared_area(room: OperatingRoom, layout: str, seed: int) -> float:
     return float(seen.all(0).sum() / seen.any(0).sum())
 
 
-def test_narrow_and_split_layouts_share_less_than_wide(site: Site) -> None:
+def test_narrow_and_split_layouts_share_less_than_wide(room: OperatingRoom) -> None:
     wide, partial, narrow, split = (
-        np.mean([shared_area(site.room, name, s) for s in range(6)]) for name in LAYOUTS
+        np.mean([shared_area(room, name, s) for s in range(6)]) for name in LAYOUTS
     )
     assert wide > partial > narrow
     assert split < 0.7 * wide
+
+
+def test_everyday_site_has_moving_people_and_no_patient() -> None:
+    options = SiteOptions(seed=2, domain="source", people=3, seconds=8, cameras=7)
+    site = build_site(options)
+    assert [p.role for p in site.people] == ["person"] * 3
+    assert sorted(site.tints) == [1, 2, 3]
+    moved = [np.ptp(track[:, :2], axis=0).max() for track in site.motion.tracks.values()]
+    assert max(moved) > 0.5
+    assert len({tuple(c.position.round(2)) for c in site.pinholes}) == 7
 
 
 def test_nobody_is_there_when_nobody_is_asked_for() -> None:
@@ -178,7 +194,8 @@ def test_lists_on_the_command_line() -> None:
     ("parse", "text"),
     [
         (lambda t: parse_offsets(t, 4), "a,b"), (lambda t: parse_offsets(t, 1), "0,1"),
-        (lambda t: parse_cameras(t, 3), "4"), (lambda t: parse_cameras(t, 3), "x"), (parse_seeds, "1-"), (parse_seeds, "a"), (parse_sizes, "512"),
+        (lambda t: parse_cameras(t, 3), "4"), (lambda t: parse_cameras(t, 3), "x"),
+        (parse_seeds, "1-"), (parse_seeds, "a"), (parse_sizes, "512"),
     ],
 )  # fmt: skip
 def test_nonsense_on_the_command_line_is_refused(parse: object, text: str) -> None:
