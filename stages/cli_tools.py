@@ -57,6 +57,7 @@ def add_tools(app: typer.Typer) -> None:
     passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
     app.command(add_help_option=False, context_settings=passed_on)(sim)
     app.command()(blur)
+    app.command()(export)
     app.add_typer(models)
 
 
@@ -106,6 +107,24 @@ def blur(
         target.value, style.value, shape.value, margin, every, hold_s, audio.value, crf, preset
     )
     raise typer.Exit(run_blur(videos, bundle, out, settings, threads, quiet))
+
+
+def export(
+    verify: Annotated[
+        Path, typer.Option(metavar="BUNDLE", help="Bundle folder to check.", show_default=False)
+    ],
+) -> None:
+    """Check a bundle on this machine: its files, and that it still detects what it did when it was exported.
+
+    `orveil adapt` makes bundles; run this after copying one to an appliance.
+    """
+    from orveil.stages.bundle_check import verify_bundle
+
+    figures = verify_bundle(verify)
+    typer.echo(
+        f"{verify}: right; {figures['boxes']:.0f} boxes, at most {figures['max_box_error_px']:.2g} px and "
+        f"{figures['max_score_error']:.2g} in score from those of the export"
+    )
 
 
 @models.command("list")

@@ -29,11 +29,13 @@ from orveil.pipeline.kinds import (
 from orveil.pipeline.settings import ReportParams
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
 from orveil.stages.report_charts import Bar, Sketch, bars, histogram, lines, sketch
-from orveil.stages.report_data import SOURCES, gather, passes, timings
+from orveil.stages.report_data import SOURCES, gather, loss_curves, passes, timings
 
 __all__ = ["Report", "render", "report_inputs"]
 
 Json = dict[str, Any]
+Pictures = Mapping[tuple[str, int], str]
+"""(view, frame index) -> data URI."""
 
 
 def report_inputs(rounds: int, with_metrics: bool) -> dict[str, type[ArtifactType]]:
@@ -88,13 +90,20 @@ class Report:
         text = json.dumps(content, indent=1, sort_keys=True, allow_nan=False)
         (out / "report.json").write_text(text + "\n", "utf-8")
         pictures = _pictures(content["sketches"], inputs) if params.pictures else {}
-        (out / "report.html").write_text(
-            render(content, timings({n: inputs[n] for n in self.consumes}), pictures), "utf-8"
-        )
+        times = timings({name: inputs[name] for name in self.consumes})
+        curves = loss_curves(inputs, self.rounds)
+        (out / "report.html").write_text(render(content, times, curves, pictures), "utf-8")
 
 
-def render(content: Json, times: Sequence[Json], pictures: Mapping[tuple[str, int], str]) -> str:
-    """The page: `content` as `gather` makes it, `times` as `timings` does; pictures are data URIs."""
+def render(
+    content: Json, times: Sequence[Json], curves: Json, pictures: Mapping[tuple[str, int], str]
+) -> str:
+    """The page.
+
+    Args:
+        content: of `gather`; times: of `timings`; curves: of `loss_curves`.
+        pictures: to show under the boxes; empty for none.
+    """
     import jinja2
 
     source = resources.files("orveil.stages").joinpath("templates/report.html").read_text("utf-8")
@@ -108,7 +117,8 @@ def render(content: Json, times: Sequence[Json], pictures: Mapping[tuple[str, in
         sources=[(name, SOURCE_NAMES[name]) for name in SOURCES],
         source_names=SOURCE_NAMES,
         times=times,
-        charts=_charts(content, times, pictures),
+        curves=curves,
+        charts=_charts(content, times, curves, pictures),
         headline=_headline(content),
     )
 
@@ -121,7 +131,7 @@ SOURCE_NAMES = {
 }
 
 
-def _charts(content: Json, times: Sequence[Json], pictures: Mapping[tuple[str, int], str]) -> Json:
+def _charts(content: Json, times: Sequence[Json], curves: Json, pictures: Pictures) -> Json:
     from markupsafe import Markup
 
     return {
@@ -135,7 +145,9 @@ def _charts(content: Json, times: Sequence[Json], pictures: Mapping[tuple[str, i
             for step in content["people"]
         ],
         "training": [
-            Markup(lines({k: [(x, y) for x, y in v] for k, v in entry["losses"].items()}, entry["name"]))
+            Markup(
+                lines({k: [(x, y) for x, y in v] for k, v in curves[entry["name"]].items()}, entry["name"])
+            )
             for entry in content["training"]
         ],
         "sketches": [Markup(_sketch(entry, pictures)) for entry in content["sketches"]],
@@ -157,7 +169,7 @@ def _time_bars(times: Sequence[Json]) -> str:
     return bars(rows, ["seconds"], "work by node", 760)
 
 
-def _sketch(entry: Json, pictures: Mapping[tuple[str, int], str]) -> str:
+def _sketch(entry: Json, pictures: Pictures) -> str:
     boxes = [
         (*box["xyxy"], SOURCES.index(box["source"]), f"{SOURCE_NAMES[box['source']]}, {box['score']:.2f}")
         for box in entry["boxes"]

@@ -69,8 +69,8 @@ def histogram(counts: Sequence[float], low: float, high: float, label: str) -> s
     return _svg(height, body, label, width)
 
 
-def lines(series: Mapping[str, Sequence[tuple[float, float]]], label: str) -> str:
-    """Lines over a common x axis that starts at 0; y starts at 0; points that are not finite are left out."""
+def lines(series: Mapping[str, Sequence[Sequence[float]]], label: str) -> str:
+    """Lines through (x, y) over axes that start at 0; points that are not finite are left out."""
     width, height, left, base = 320, 162, 38, 140
     clean = {
         name: [(x, y) for x, y in points if math.isfinite(x) and math.isfinite(y)]

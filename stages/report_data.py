@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from orveil.pipeline.artifact import MANIFEST
 from orveil.pipeline.stage import InputRef, Inputs
 from orveil.pipeline.tables import read_table, read_tables
 from orveil.pipeline.types import (
@@ -28,7 +29,7 @@ from orveil.pipeline.types import (
     Tracks,
 )
 
-__all__ = ["SOURCES", "gather", "passes", "timings"]
+__all__ = ["SOURCES", "gather", "loss_curves", "passes", "timings"]
 
 Json = dict[str, Any]
 SOURCES = ("detected", "temporal", "cross_view", "pose")
@@ -165,23 +166,30 @@ def _cameras_of(index: MediaIndex, session: str) -> Iterable[str]:
     return (camera for s, camera in index.view_keys() if s == session)
 
 
+TRAINED = (("pose_weights", "pose model"), ("student", "student"))
+
+
+def trained(rounds: int) -> list[tuple[str, str]]:
+    """(input, name) of everything that was trained."""
+    return [(f"weights_{r}", f"detector, round {r}") for r in range(1, rounds + 1)] + list(TRAINED)
+
+
 def _training(inputs: Inputs, rounds: int) -> list[Json]:
-    """Loss curves and choices of each training that left them beside its weights."""
-    trained = [(f"weights_{r}", f"detector, round {r}") for r in range(1, rounds + 1)]
-    trained += [("pose_weights", "pose model"), ("student", "student")]
+    """What each training says about itself in weights.json."""
     result = []
-    for source, name in trained:
-        if source not in inputs:
-            continue
-        path = inputs[source].path
-        curve, facts = path / "losses.jsonl", path / "training.json"
-        entry: Json = {"name": name, "losses": {}, "facts": {}}
-        if curve.is_file():
-            entry["losses"] = _losses(curve)
-        if facts.is_file():
-            entry["facts"] = dict(flatten(_json(facts)))
-        result.append(entry)
+    for source, name in trained(rounds):
+        facts = _json(inputs[source].path / "weights.json").get("training", {})
+        result.append({"name": name, "facts": dict(flatten(facts))})
     return result
+
+
+def loss_curves(inputs: Inputs, rounds: int) -> dict[str, dict[str, list[list[float]]]]:
+    """Name of a training -> loss name -> [iteration, value]; empty where nothing was trained.
+
+    Not part of `gather`: smoothed losses begin anew where a training was killed and went on.
+    """
+    paths = {name: inputs[source].path / "losses.jsonl" for source, name in trained(rounds)}
+    return {name: _losses(path) if path.is_file() else {} for name, path in paths.items()}
 
 
 def _losses(path: Path) -> dict[str, list[list[float]]]:
@@ -209,21 +217,28 @@ def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, A
 
 
 def _bundle(path: Path) -> Json:
-    files = sorted(p for p in path.iterdir() if p.is_file() and p.name != "manifest.json")
+    about = _json(path / "bundle.json")
+    files = sorted(p for p in path.iterdir() if p.is_file() and p.name != MANIFEST)
+    parity = about.get("gate", {}).get("parity", [])
+    worst = {
+        key: max(row[key] for row in parity) for key in ("max_box_error_px", "max_score_error") if parity
+    }
     return {
-        "facts": [[name, item] for name, item in flatten(_json(path / "bundle.json"))],
-        "thresholds": _json(path / "bundle.json").get("thresholds", {}),
+        "labels": about["labels"],
+        "long_side": about["long_side"],
+        "thresholds": about["thresholds"],
+        "operating_points": about.get("operating_points", {}),
+        "recall": about.get("gate", {}).get("recall", {}),
+        "parity": {"comparisons": len(parity), **worst},
         "files": [{"name": p.name, "bytes": p.stat().st_size} for p in files],
     }
 
 
 def _blurred(view: str, path: Path) -> Json:
-    facts = {
-        key: value
-        for key, value in flatten(_json(path / "redaction.json"))
-        if isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= 200)
-    }
-    return {"view": view, "bytes": (path / "video.mp4").stat().st_size, "facts": facts}
+    log = _json(path / "redaction.json")
+    wanted = ("complete", "settings", "frames", "boxes", "longest_gap", "faults")
+    size = (path / "video.mp4").stat().st_size
+    return {"view": view, "bytes": size, **{name: log[name] for name in wanted}}
 
 
 def _sketches(labels: PseudoLabels, files: MediaFiles) -> list[Json]:

@@ -218,15 +218,22 @@ class FinishedSite:
         steps = range(10, 130, 10)
         curve = [{"iteration": i, "loss": loss + 1 / i, "loss_bbox": loss / 2 + 0.5 / i} for i in steps]
         (path / "losses.jsonl").write_text("".join(json.dumps(record) + "\n" for record in curve))
-        facts = {"frames": 64, "guard": {"kept": True, "score": 0.91}}
-        (path / "training.json").write_text(json.dumps(facts))
+        facts = {"training": {"frames": 64, "guard": {"kept": True, "score": 0.91}}}
+        (path / "weights.json").write_text(json.dumps(facts))
 
     def _bundle(self) -> None:
         path = self._add("bundle", {Shard(): []})[Shard()]
         (path / "detector.onnx").write_bytes(b"onnx" * 1000)
         facts = {
             "schema": 1, "labels": ["person", "head"], "long_side": 416, "files": {"detector.onnx": "f" * 64},
-            "thresholds": {"person": 0.4, "head": 0.35}, "parity": {"passed": True, "box_error_px": 0.0021},
+            "thresholds": {"person": 0.4, "head": 0.35},
+            "operating_points": {
+                "person": {"threshold": 0.4, "recall": 0.97, "precision": 0.8, "labels": 90},
+            },
+            "gate": {
+                "parity": [{"max_box_error_px": e, "max_score_error": e / 100} for e in (0.0021, 0.0007)],
+                "recall": {"person": {"onnx": 0.97, "torch": 0.98}},
+            },
         }  # fmt: skip
         (path / "bundle.json").write_text(json.dumps(facts))
 
@@ -241,7 +248,11 @@ class FinishedSite:
             (path / "boxes.json").write_text(json.dumps(self._regions(found.select(~missed))))
             counts = {"in": FRAMES, "out": FRAMES, "inferred": FRAMES, "with_boxes": FRAMES, "covered": 0}
             settings = {"target": "head", "style": "gaussian", "shape": "box", "margin": 0.0}
-            facts = {"schema": 1, "complete": True, "frames": counts, "settings": settings, "faults": []}
+            facts = {
+                "schema": 1, "complete": True, "frames": counts, "settings": settings, "faults": [],
+                "boxes": {"detected": 240, "filled": 3, "held": 12},
+                "longest_gap": {"missed_runs": 2, "seconds": 0.3},
+            }  # fmt: skip
             (path / "redaction.json").write_text(json.dumps(facts))
 
     def _regions(self, found: Detections) -> dict[str, Any]:
