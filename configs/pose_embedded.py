@@ -1,8 +1,12 @@
-"""The embedded pose model: RTMPose with a thin CSPNeXt, 133 COCO-WholeBody keypoints, 144x192 crops."""
+"""The embedded pose model: RTMPose with a thin CSPNeXt, 133 COCO-WholeBody keypoints, 160x192 crops.
+
+Backbone and neck are those of the embedded detector, so that its weights are a start; the head reads the
+map of stride 16.
+"""
 # ruff: noqa: C408  (mmengine configs are written with dict())
 
 kind = "pose"
-input_size = (144, 192)
+input_size = (160, 192)
 
 model = dict(
     type="TopdownPoseEstimator",
@@ -17,18 +21,27 @@ model = dict(
         arch="P5",
         expand_ratio=0.5,
         deepen_factor=0.167,
-        widen_factor=0.375,
-        out_indices=(4,),
+        widen_factor=0.25,
         channel_attention=True,
-        norm_cfg=dict(type="BN"),
+        norm_cfg=dict(type="BN", momentum=0.03, eps=1e-3),
         act_cfg=dict(type="SiLU"),
+    ),
+    neck=dict(
+        type="CSPNeXtPAFPN",
+        in_channels=[64, 128, 256],
+        out_channels=None,
+        out_indices=(1,),
+        num_csp_blocks=1,
+        expand_ratio=0.5,
+        norm_cfg=dict(type="BN", momentum=0.03, eps=1e-3),
+        act_cfg=dict(type="SiLU", inplace=True),
     ),
     head=dict(
         type="WholeBodyHead",
-        in_channels=384,
+        in_channels=128,
         out_channels=133,
         input_size=input_size,
-        in_featuremap_size=(5, 6),
+        in_featuremap_size=(10, 12),
         simcc_split_ratio=2.0,
         final_layer_kernel_size=3,
         gau_cfg=dict(

@@ -19,6 +19,8 @@ from mmengine.hooks import Hook
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from orveil.stages.mm_weights import write_weights
+
 __all__ = [
     "CHECKPOINT",
     "AtomicCheckpointHook",
@@ -26,6 +28,7 @@ __all__ = [
     "ProgressHook",
     "PullToStartHook",
     "ReseedHook",
+    "SnapshotHook",
 ]
 
 CHECKPOINT = "checkpoint.pth"
@@ -113,6 +116,28 @@ class AtomicCheckpointHook(Hook):  # type: ignore[misc]
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.replace(folder / CHECKPOINT)
+
+
+class SnapshotHook(Hook):  # type: ignore[misc]
+    """Write the weights as they are after one iteration, for a training that starts from them.
+
+    Args:
+        iteration: after which one.
+        name: file name in the work directory.
+    """
+
+    priority = "LOW"
+
+    def __init__(self, iteration: int, name: str) -> None:
+        self.iteration, self.name = iteration, name
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Writes once."""
+        del batch_idx, data_batch, outputs
+        if runner.iter + 1 == self.iteration:
+            write_weights(runner.model.state_dict(), Path(runner.work_dir) / self.name)
 
 
 class ProgressHook(Hook):  # type: ignore[misc]
