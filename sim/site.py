@@ -264,7 +264,8 @@ def main(
         options = SiteOptions(
             seed=seed, cameras=cameras, people=people, seconds=seconds, fps=fps, width=width, height=height,
             domain=domain, layout=layout, distortion=distortion, drops=drop,
-            offsets=parse_offsets(offsets, cameras), audio=parse_cameras(audio, cameras), mixed=mixed, crf=crf, jobs=jobs,
+            offsets=parse_offsets(offsets, cameras), audio=parse_cameras(audio, cameras),
+            mixed=mixed, crf=crf, jobs=jobs,
         )  # fmt: skip
         if preview:
             from orveil.sim.preview import render_preview
