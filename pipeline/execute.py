@@ -24,12 +24,12 @@ from orveil.pipeline.artifact import Artifact, Key, Store, content_digest
 from orveil.pipeline.errors import OrveilError, explain_os_error
 from orveil.pipeline.graph import Graph, Node
 from orveil.pipeline.stage import Context, InputRef, Inputs, Shard, Stage
+from orveil.pipeline.threads import limit_threads
 
-__all__ = ["NodePlan", "Work", "limit_threads", "past_seconds", "plan_node", "run_work", "set_up"]
+__all__ = ["NodePlan", "Work", "past_seconds", "plan_node", "run_work", "set_up"]
 
 Progress = Callable[[int, int, str], None]
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,17 +147,6 @@ def past_seconds(graph: Graph, store: Store) -> dict[str, float]:
 
 def _context(store: Store, work: Work, seed: int, progress: Progress) -> Context:
     return Context(seed, store.scratch(work.key), progress, dict(work.node.externals))
-
-
-def limit_threads(threads: int) -> None:
-    """Give torch, OpenCV and BLAS this many threads. Never imports a library that the stage does without."""
-    for variable in THREAD_VARIABLES:  # for libraries that are yet to be loaded
-        os.environ[variable] = str(threads)
-    torch, cv2 = sys.modules.get("torch"), sys.modules.get("cv2")
-    if torch is not None:
-        torch.set_num_threads(threads)
-    if cv2 is not None:
-        cv2.setNumThreads(threads)
 
 
 def _prepare(stage: Stage, seed: int) -> None:

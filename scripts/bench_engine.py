@@ -24,13 +24,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from orveil.pipeline.artifact import Store
-from orveil.pipeline.execute import limit_threads
 from orveil.pipeline.graph import Graph
 from orveil.pipeline.kinds import DetectionsKind, MediaKind, TracksKind
 from orveil.pipeline.local import run_local
 from orveil.pipeline.settings import Params, load_site
 from orveil.pipeline.stage import ArtifactType, Context, InputRef, Inputs, Resources, Shard
 from orveil.pipeline.tables import read_table, read_tables, write_table
+from orveil.pipeline.threads import limit_threads
 from orveil.pipeline.types import Detections, MediaFiles, MediaIndex, Tracks
 
 BOXES = 20

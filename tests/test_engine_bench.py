@@ -11,7 +11,7 @@ from pathlib import Path
 
 def test_the_benchmark_compares_the_same_shards(tmp_path: Path) -> None:
     script = Path(__file__).parent.parent / "scripts" / "bench_engine.py"
-    options = "--turns 1 --cameras 2 --frames 6 --chunk 4 --frame-ms 0.01 --limit 1e9".split()
+    options = ["--turns=1", "--cameras=2", "--frames=6", "--chunk=4", "--frame-ms=0.01", "--limit=1e9"]
     done = subprocess.run(
         [sys.executable, str(script), *options, "--folder", str(tmp_path)],
         capture_output=True,
