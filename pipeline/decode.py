@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import heapq
+import sys
+from bisect import bisect_right, insort
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +19,7 @@ from orveil.pipeline.errors import OrveilError, explain_os_error
 
 __all__ = ["Picture", "Pictures", "open_video"]
 
+_LATE = sys.maxsize
 MAX_HELD = 17
 """H.264 and HEVC reorder at most 16 pictures."""
 REPAIR = "copy the file again from its source, or repair it with `ffmpeg -i IN -c:v libx264 -crf 16 OUT.mp4`"
@@ -139,13 +142,13 @@ class _Account:
         if packet.is_keyframe:
             self.keys.append((order, pts))
         if packet.is_corrupt:
-            self.damage.append(order)
+            insort(self.damage, order)
         return pts
 
     def lose(self, pts: int | None) -> None:
         """The packet of this timestamp gave an error."""
         order = self.packets - 1 if pts is None else self.orders[pts]
-        self.damage.append(order)
+        insort(self.damage, order)
         if pts is not None:
             self.waiting.discard(order)
             heapq.heappush(self.lost, pts)
@@ -157,7 +160,7 @@ class _Account:
             order = self.orders.get(pts, self.packets - 1) if pts is not None else self.packets - 1
             self.waiting.discard(order)
             if frame.is_corrupt:
-                self.damage.append(order)
+                insort(self.damage, order)
             self.held.append((order, frame))
         self.waiting -= {order for order in self.waiting if order < self.packets - 4 * MAX_HELD}
         while self.held and (
@@ -184,11 +187,13 @@ class _Account:
 
     def _tainted(self, order: int, pts: int) -> bool:
         """Whether damage before this picture, in decoding order, was not yet healed by a keyframe."""
-        before = [damaged for damaged in self.damage if damaged <= order]
-        if not before:
+        place = bisect_right(self.damage, order)
+        if place == 0:
             return False
+        last = self.damage[place - 1]
         # Pictures shown before a keyframe but decoded after it may still refer to what came before it.
-        return not any(max(before) < key <= order and key_pts <= pts for key, key_pts in self.keys)
+        between = self.keys[bisect_right(self.keys, (last, _LATE)) : bisect_right(self.keys, (order, _LATE))]
+        return not any(key_pts <= pts for _, key_pts in between)
 
     def _picture(self, pts: int | None, frame: av.VideoFrame | None) -> Picture:
         # Files without usable timestamps get rising ones: later stages rely on a strict order.

@@ -120,6 +120,11 @@ class Writer:
 
     def write_frame(self, frame: av.VideoFrame, pts: int) -> None:
         """Append one frame; `pts` rises from call to call. The frame belongs to the writer afterwards."""
+        if pts < 0:
+            raise OrveilError(
+                "the video has pictures before time 0, which an mp4 cannot show", where=str(self.target),
+                remedy="shift it first: `ffmpeg -i IN -c copy -avoid_negative_ts make_zero OUT`",
+            )  # fmt: skip
         frame.pts, frame.time_base = pts, self.time_base
         frame.pict_type = 0
         if self.pts:

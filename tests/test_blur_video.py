@@ -159,6 +159,18 @@ def test_damaged_frames_are_covered_as_a_whole(tmp_path: Path, bundle: Bundle) -
     assert dark == list(range(fault["first"], fault["last"] + 1)) and log.frames["covered"] == len(dark)
 
 
+def test_a_change_of_picture_size_is_covered(tmp_path: Path, bundle: Bundle) -> None:
+    one = videos.write_video(tmp_path / "1.ts", walk(20), gop=5)
+    two = videos.write_video(tmp_path / "2.ts", videos.scene(10, 128, 96), gop=5)
+    source = tmp_path / "in.ts"
+    source.write_bytes(one.read_bytes() + two.read_bytes() + one.read_bytes())
+    target, log = blur(source, bundle)
+    assert log.frames["in"] == log.frames["out"] == 50 and not log.complete
+    shown = [i for i, _, p in frames(target) if p.max() >= 12]
+    assert set(shown) <= {*range(20), *range(30, 50)} and len(shown) == 50 - log.frames["covered"] > 30
+    assert {f["reason"] for f in log.faults} <= {"another picture size", "damaged"}
+
+
 def test_cut_off_input_is_a_fault(tmp_path: Path, bundle: Bundle) -> None:
     source = videos.write_video(tmp_path / "in.mp4", walk(40), container={"movflags": "+faststart"})
     videos.truncate(source, 0.6)

@@ -101,6 +101,13 @@ def test_verification_refuses_a_file_that_differs(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_times_before_zero_are_refused(tmp_path: Path) -> None:
+    writer = Writer(tmp_path / "o.mp4", 128, 96, Fraction(1, 10))
+    with pytest.raises(OrveilError, match="before time 0"), writer:
+        writer.write(videos.scene(1)[0], -3)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_missing_folder(tmp_path: Path) -> None:
     with pytest.raises(OrveilError) as caught:
         Writer(tmp_path / "none" / "o.mp4", 128, 96, Fraction(1, 10))
