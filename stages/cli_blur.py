@@ -1,19 +1,124 @@
-"""Command line: what `orveil blur` does; imports no torch, Ray, pydantic or pyarrow."""
+"""Command line of the appliance: `orveil blur` and `orveil export --verify`.
+
+Imports no torch, Ray, pydantic, pyarrow or typer (which needs pydantic).
+"""
 
 from __future__ import annotations
 
+import argparse
+import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orveil.pipeline.errors import OrveilError, explain_os_error
 from orveil.pipeline.progress import Events, make_events
+from orveil.stages.bundle_check import verify_bundle
 from orveil.stages.redact import BlurSettings, RedactionLog, blur_video
 from orveil.stages.runtime import Bundle
 
-__all__ = ["BlurSettings", "run_blur"]
+__all__ = ["blur", "export"]
+
+
+BLUR = """
+frames in = frames out. A frame that cannot be decoded or analysed is covered as a whole, noted in NAME.json,
+and makes the exit status 1. A video that cannot be blurred at all leaves no file, the others are still done,
+and the exit status is 2.
+
+example:
+  orveil blur cam1.mp4 cam2.mp4 --bundle bundle --out blurred --target head
+"""
+
+
+def blur(arguments: Sequence[str]) -> int:
+    """Run `orveil blur ARGUMENTS`; returns the exit status.
+
+    Raises:
+        OrveilError: nothing can be started: wrong bundle, no output folder, two videos of one name.
+    """
+    given = _blur_parser().parse_args(arguments)
+    settings = BlurSettings(
+        given.target, given.style, given.shape, given.margin, given.every, given.hold_s, given.audio,
+        given.crf, given.preset,
+    )  # fmt: skip
+    bundle = Bundle.load(given.bundle)
+    return _run(_jobs(given.video, given.out), bundle, settings, given.threads, given.quiet)
+
+
+def export(arguments: Sequence[str]) -> int:
+    """Run `orveil export ARGUMENTS`; returns the exit status.
+
+    Raises:
+        OrveilError: the bundle is not whole, or does not detect what it did when it was exported.
+    """
+    parser = argparse.ArgumentParser(
+        "orveil export",
+        description="Check a bundle on this machine: its files, and that it still detects what it did when "
+        "it was exported. `orveil adapt` makes bundles; run this after copying one to an appliance.",
+    )
+    parser.add_argument("--verify", metavar="BUNDLE", type=Path, required=True, help="bundle folder to check")
+    folder = parser.parse_args(arguments).verify
+    figures = verify_bundle(folder)
+    print(
+        f"{folder}: right; {figures['boxes']:.0f} boxes, at most {figures['max_box_error_px']:.2g} px and "
+        f"{figures['max_score_error']:.2g} in score from those of the export"
+    )
+    return 0
+
+
+def _blur_parser() -> argparse.ArgumentParser:
+    known = BlurSettings()
+    parser = argparse.ArgumentParser(
+        "orveil blur",
+        description="Blur people, heads or faces in videos with an exported bundle; no GPU, no network.",
+        epilog=BLUR,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("video", nargs="+", type=Path, help="videos to blur")
+    add("--bundle", type=Path, required=True, help="bundle folder that `orveil adapt` made")
+    add("--out", type=Path, required=True, help="folder for NAME.mp4 and its log NAME.json")
+    add(
+        "--target", choices=("face", "head", "body"), default=known.target, help="what to cover (%(default)s)"
+    )
+    add("--style", choices=("gaussian", "mosaic", "solid"), default=known.style, help="how (%(default)s)")
+    add("--shape", choices=("ellipse", "box"), default=known.shape, help="of a region (%(default)s)")
+    add("--margin", type=_number(float, 0, 1), default=known.margin, metavar="SHARE",
+        help="growth on each side, as a share of a box's size (%(default)s)")  # fmt: skip
+    add("--every", type=_number(int, 1), default=known.every, metavar="N",
+        help="run the detector on every n-th frame (%(default)s)")  # fmt: skip
+    add("--hold-s", type=_number(float, 0), default=known.hold_s, metavar="SECONDS",
+        help="keep covering for this long where somebody is lost (%(default)s)")  # fmt: skip
+    add("--audio", choices=("keep", "drop"), default=known.audio,
+        help="voices identify people too (%(default)s)")  # fmt: skip
+    add("--crf", type=_number(int, 0, 51), default=known.crf, metavar="N",
+        help="H.264 quality, 0 to 51; lower is better and larger (%(default)s)")  # fmt: skip
+    add("--preset", default=known.preset, help="of the x264 encoder (%(default)s)")
+    add(
+        "--threads",
+        type=_number(int, 1),
+        default=2,
+        metavar="N",
+        help="of detector and encoder (%(default)s)",
+    )
+    add("-q", "--quiet", action="store_true", help="no progress")
+    return parser
+
+
+def _number(kind: type[float], low: float, high: float = math.inf) -> Callable[[str], float]:
+    """A parser of numbers within [low, high], for argparse."""
+
+    def parse(text: str) -> float:
+        value = kind(text)
+        if not low <= value <= high:
+            above = f" and at most {high:g}" if high < math.inf else ""
+            raise argparse.ArgumentTypeError(f"{text} must be at least {low:g}{above}")
+        return value
+
+    parse.__name__ = "whole number" if kind is int else "number"
+    return parse
 
 
 @dataclass(frozen=True)
@@ -23,17 +128,6 @@ class _Job:
     source: Path
     video: Path
     log: Path
-
-
-def run_blur(
-    videos: Sequence[Path], bundle: Path, out: Path, settings: BlurSettings, threads: int, quiet: bool
-) -> int:
-    """Blur videos into `out`; returns the exit status: 0, 1 (frames covered as a whole) or 2 (a failure).
-
-    Raises:
-        OrveilError: nothing can be started: wrong bundle, no output folder, two videos of one name.
-    """
-    return _run(_jobs(videos, out), Bundle.load(bundle), settings, threads, quiet)
 
 
 def _jobs(videos: Sequence[Path], out: Path) -> list[_Job]:
