@@ -30,6 +30,8 @@ __all__ = [
 ]  # fmt: skip
 
 Image = NDArray[np.uint8]
+BLIND_SEEK = 300
+"""Frames that must lie ahead before seeking pays where keyframes are not known."""
 
 
 def external_name(session: str, camera: str) -> str:
@@ -198,6 +200,7 @@ class _Cursor:
             # Seeking may land where references are missing; only a read from the start is proof of damage.
             self.close()
             self._open(None)
+            self.pts = None
             picture = self._advance(index)
         if picture is None:
             raise OrveilError(
@@ -211,6 +214,8 @@ class _Cursor:
     def _worth_seeking(self, index: int) -> bool:
         if self.pts is None or index >= len(self.pts) or index - self.next < 2:
             return False
+        if not self.keys:  # the container has no index
+            return index - self.next > BLIND_SEEK
         here, there = self.pts[max(self.next, 0)], self.pts[index]
         return bisect_right(self.keys, there) > bisect_right(self.keys, here)
 

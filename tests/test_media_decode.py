@@ -65,6 +65,15 @@ def test_a_late_start_begins_at_the_keyframe_before_it(clip: Path, monkeypatch: 
     assert (index, videos.read_stamp(picture), sought) == (50, 50, [50])
 
 
+@pytest.mark.parametrize("suffix", [".ts", ".mkv"])
+def test_late_frames_of_files_without_a_full_index(tmp_path: Path, suffix: str) -> None:
+    path = videos.write_video(tmp_path / f"a{suffix}", videos.scene(420, 96, 64), gop=25)
+    pts = [p for _, p, _ in frames(path)]
+    for wanted in (380, 20, 419):
+        [(index, stamp, picture)] = frames(path, wanted=[wanted], pts=pts)
+        assert (index, stamp, videos.read_stamp(picture)) == (wanted, pts[wanted], wanted)
+
+
 def test_reader_gives_any_order_from_cache_or_file_and_can_be_sent_to_a_worker(clip: Path) -> None:
     with FrameReader(clip, list(range(60)), cache_bytes=3 * 128 * 96 * 3) as reader:
         for index in (40, 3, 41, 3, 59, 0, 12, 11, 40):
