@@ -55,6 +55,10 @@ class Predicted:
     def __len__(self) -> int:
         return len(self.frame)
 
+    def select(self, rows: Bools) -> Predicted:
+        """The rows chosen by a boolean mask (M,)."""
+        return Predicted(self.frame[rows], self.xyxy[rows], self.score[rows], self.operating[rows])
+
 
 @dataclass(frozen=True)
 class Match:
