@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from orveil.sim import keypoints as kp
 from orveil.sim.body import Build, hands, sample_build, shoes
 from orveil.sim.camera import look_at
