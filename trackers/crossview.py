@@ -30,6 +30,10 @@ LIMIT = 12.0
 """Log-likelihood ratios of one pair of boxes stay within this: one box never decides alone."""
 ENOUGH = 12
 """Least frames in which both views show somebody, for a pair of cameras to be learned at all."""
+SETTLED = 1e-3
+"""A start has converged when its evidence per frame changes by less than this."""
+NEGLIGIBLE = 1e-3
+"""Pairs of boxes with less weight do not take part in a regression."""
 RESIDUAL = 0.02
 """Prior variance of a prediction, as a share of the variance of the view's boxes."""
 
@@ -187,7 +191,7 @@ def _maximise(frames: _Frames, one: _Coded, other: _Coded, emphasis: Doubles, ep
     first, second = _rows(one, frames.row_a), _rows(other, frames.row_b)
     prior_a, prior_b = (RESIDUAL * np.cov(coded.target.T) for coded in (one, other))
     crowd = np.sqrt(np.bincount(frames.frame, minlength=frames.shape[0])[frames.frame].astype(np.float64))
-    ratio, share = np.zeros(len(frames.frame)), 0.5
+    ratio, share, before = np.zeros(len(frames.frame)), 0.5, -np.inf
     for epoch in range(epochs):
         trust = min(1.0, 0.3 + 1.4 * epoch / epochs)
         log_odds = np.full(frames.shape, -np.inf)
@@ -197,11 +201,16 @@ def _maximise(frames: _Frames, one: _Coded, other: _Coded, emphasis: Doubles, ep
         probability, evidence = match_marginals(log_odds)
         matched = probability[frames.frame, frames.slot_a, frames.slot_b]
         weight = matched * frames.weight * (emphasis if epoch < epochs // 3 else 1.0)
-        forth = regress(first.feature, second.target, weight, prior_b)
-        back = regress(second.feature, first.target, weight, prior_a)
+        used = weight > NEGLIGIBLE
+        weight, seen, partner = weight[used], _rows(first, used), _rows(second, used)
+        forth = regress(seen.feature, partner.target, weight, prior_b)
+        back = regress(partner.feature, seen.target, weight, prior_a)
         share = float(np.clip(matched.sum() / frames.smaller, 0.05, 0.95))
         model = PairModel(forth, back, share, float(evidence.mean()))
         ratio = model.log_ratio(first, second)
+        if trust == 1.0 and abs(model.evidence - before) < SETTLED:
+            break
+        before = model.evidence
     return model
 
 
@@ -211,5 +220,5 @@ def _code(xyxy: NDArray[np.floating], scale: ViewScale, density: Anybody) -> _Co
     return _Coded(target, feature, density.log_density(target))
 
 
-def _rows(coded: _Coded, rows: Ints | slice) -> _Coded:
+def _rows(coded: _Coded, rows: Ints | slice | NDArray[np.bool_]) -> _Coded:
     return _Coded(coded.target[rows], coded.feature[rows], coded.null[rows])

@@ -77,7 +77,7 @@ class Regression:
     def log_density(self, feature: Doubles, target: Doubles) -> Doubles:
         """Log density (N,) of descriptions (N, D) given the features (N, P) of their partners."""
         dims = target.shape[1]
-        widened = 1.0 + np.einsum("np,np->n", feature @ self.doubt, feature)
+        widened = 1.0 + ((feature @ self.doubt) * feature).sum(axis=1)
         distance = _mahalanobis(target - self.expected(feature), self.precision) / widened
         heavy = (FREEDOM + dims) / 2 * np.log1p(distance / FREEDOM)
         return np.asarray(self.log_norm - dims / 2 * np.log(widened) - heavy)
@@ -121,4 +121,4 @@ def regress(
 
 
 def _mahalanobis(residual: Doubles, precision: Doubles) -> Doubles:
-    return np.asarray(np.einsum("nd,de,ne->n", residual, precision, residual, optimize=True))
+    return np.asarray(((residual @ precision) * residual).sum(axis=1))
