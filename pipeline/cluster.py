@@ -224,11 +224,12 @@ def _connected(store: Store, workers: int, address: str | None) -> Iterator[None
             }
         try:
             ray.init(address=address or "local", **common)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except Exception as error:  # Ray raises the bare class where a start takes too long
             raise OrveilError(
                 f"cannot connect to Ray: {error}",
                 where=address or "a cluster on this machine",
-                remedy='check `address` under [run] in the site file, or use executor = "local"',
+                remedy="check `address` under [run] in the site file and the load of the machine, or use "
+                'executor = "local"',
             ) from error
         stack.callback(ray.shutdown)
         yield
