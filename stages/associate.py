@@ -94,7 +94,8 @@ def associate_session(
     cameras = sorted(set(files.camera.tolist()))
     scene, names = _scene(cameras, frames, tracks)
     rng = np.random.default_rng(seed)
-    model = learn(_views(scene, files, cameras, params.max_frames), rng, params.epochs)
+    views, independence = _views(scene, files, cameras, params.max_frames)
+    model = learn(views, rng, params.epochs, independence=independence)
     pairs = sum_ratios(scene, model)
     odds = _log_odds(scene, model, pairs)
     return _table(scene, names, files.session[:1], pairs, odds, params.min_probability)
@@ -129,8 +130,9 @@ def _scene(cameras: list[str], frames: MediaIndex, tracks: Tracks) -> tuple[Scen
     return scene, [(cameras[int(c)], int(t)) for c, t in unique]
 
 
-def _views(scene: Scene, files: MediaFiles, cameras: list[str], max_frames: int) -> list[View]:
-    """The confident boxes of up to `max_frames` ticks, evenly chosen; doubled boxes left out."""
+def _views(scene: Scene, files: MediaFiles, cameras: list[str], max_frames: int) -> tuple[list[View], float]:
+    """The confident boxes of up to `max_frames` ticks, evenly chosen, doubled boxes left out; and how
+    many independent frames a tick stands for."""
     chosen = np.unique(np.linspace(0, max(len(scene.tick_s) - 1, 0), max_frames).astype(int))
     usable = np.zeros(len(scene.tick_s), np.bool_)
     usable[chosen[: len(scene.tick_s)]] = True
@@ -144,7 +146,7 @@ def _views(scene: Scene, files: MediaFiles, cameras: list[str], max_frames: int)
         rows = _without_doubles(scene, rows)
         weight = share * scene.score[rows].astype(np.float64)
         views.append(View(scene.tick[rows], scene.xyxy[rows], weight, np.array(size, np.float64)))
-    return views
+    return views, share
 
 
 def _without_doubles(scene: Scene, rows: Ints) -> Ints:

@@ -36,7 +36,7 @@ STILL_SPREAD, STILL_SCORE, STILL_SECONDS, STILL_WORTH = 0.15, 0.10, 2.0, -2.5
 deviation, for this long and with nobody else's support: what a gown on a rack looks like."""
 GOOD_SCORE = 0.6
 """Mean score from which standing still is no reason for doubt."""
-MATCH_WORTH, ALONE_WORTH = 3.0, -1.5
+MATCH_WORTH, ALONE_WORTH = 2.0, -1.5
 """Bounds of what a match, or the lack of one, can add."""
 
 

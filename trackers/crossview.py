@@ -28,8 +28,9 @@ Ints = NDArray[np.int64]
 
 LIMIT = 12.0
 """Log-likelihood ratios of one pair of boxes stay within this: one box never decides alone."""
-ENOUGH = 12
-"""Least frames in which both views show somebody, for a pair of cameras to be learned at all."""
+ENOUGH = 40
+"""Least independent frames in which both views show somebody, for a pair of cameras to be learned at all:
+about as many as the regressions have coefficients."""
 SETTLED = 1e-3
 """A start has converged when its evidence per frame changes by less than this."""
 NEGLIGIBLE = 1e-3
@@ -101,7 +102,13 @@ class CrossView:
         return out
 
 
-def learn(views: Sequence[View], rng: np.random.Generator, epochs: int = 40, restarts: int = 4) -> CrossView:
+def learn(
+    views: Sequence[View],
+    rng: np.random.Generator,
+    epochs: int = 40,
+    restarts: int = 4,
+    independence: float = 1.0,
+) -> CrossView:
     """Learn every pair of cameras from synchronised boxes.
 
     Args:
@@ -109,10 +116,11 @@ def learn(views: Sequence[View], rng: np.random.Generator, epochs: int = 40, res
         rng: randomness of the restarts.
         epochs: rounds of expectation-maximisation per start.
         restarts: starts per pair; the one that explains the frames best is kept.
+        independence: independent frames that each tick stands for; neighbours in a video are not.
     """
     scales, densities = [], []
     for view in views:
-        known = len(view.tick) >= ENOUGH
+        known = len(np.unique(view.tick)) * independence >= ENOUGH
         target = describe(view.xyxy, view.size)
         scales.append(ViewScale(view.size, target.mean(axis=0), target.std(axis=0) + 1e-2) if known else None)
         densities.append(anybody(target, view.weight) if known else None)
@@ -125,7 +133,7 @@ def learn(views: Sequence[View], rng: np.random.Generator, epochs: int = 40, res
         one, other = coded[a], coded[b]
         if one is None or other is None:
             continue
-        model = _learn_pair(views[a], views[b], one, other, rng, epochs, restarts)
+        model = _learn_pair(views[a], views[b], (one, other), rng, epochs, restarts, independence)
         if model is not None:
             pairs[a, b] = model
     return CrossView(tuple(scales), tuple(densities), pairs)
@@ -146,25 +154,29 @@ class _Frames:
 
 
 def _learn_pair(
-    a: View, b: View, one: _Coded, other: _Coded, rng: np.random.Generator, epochs: int, restarts: int
+    a: View,
+    b: View,
+    coded: tuple[_Coded, _Coded],
+    rng: np.random.Generator,
+    epochs: int,
+    restarts: int,
+    independence: float,
 ) -> PairModel | None:
-    frames = _common_frames(a, b)
-    if frames is None:
+    common = np.intersect1d(a.tick, b.tick)
+    if len(common) * independence < ENOUGH:
         return None
+    frames = _common_frames(a, b, common)
     best: PairModel | None = None
     for start in range(restarts):
         # The first start sees every frame equally, the others begin with a random emphasis on frames.
         emphasis = rng.gamma(0.3, size=frames.shape[0])[frames.frame] if start else np.ones(len(frames.frame))
-        model = _maximise(frames, one, other, emphasis, epochs)
+        model = _maximise(frames, *coded, emphasis, epochs)
         if best is None or model.evidence > best.evidence:
             best = model
     return best
 
 
-def _common_frames(a: View, b: View) -> _Frames | None:
-    common = np.intersect1d(a.tick, b.tick)
-    if len(common) < ENOUGH:
-        return None
+def _common_frames(a: View, b: View, common: Ints) -> _Frames:
     table_a, table_b = _table(a.tick, common), _table(b.tick, common)
     frame, slot_a, slot_b = np.nonzero((table_a >= 0)[:, :, None] & (table_b >= 0)[:, None, :])
     row_a, row_b = table_a[frame, slot_a], table_b[frame, slot_b]
