@@ -22,7 +22,7 @@ import typer
 
 from orveil.pipeline.errors import OrveilError
 from orveil.sim.audio import or_sound
-from orveil.sim.coco import FrameRecord, Json, PersonRecord, assemble, frame_dict, write_gt
+from orveil.sim.coco import PARTS, FrameRecord, Json, PersonRecord, assemble, frame_dict, write_gt
 from orveil.sim.filmed import Site
 from orveil.sim.lens import LensCamera, Warp
 from orveil.sim.maths import Array
@@ -173,9 +173,19 @@ def _write(gt: Json, out: Path) -> Path:
     large = len(json.dumps(gt)) > LARGE
     plain, packed = out / "gt.json", out / "gt.json.gz"
     path, other = (packed, plain) if large else (plain, packed)
+    if large:
+        _whole_pixels(gt)
     other.unlink(missing_ok=True)
     write_gt(gt, path)
     return path
+
+
+def _whole_pixels(gt: Json) -> None:
+    """Round the points of feet, faces and hands, which make up most of a large ground truth."""
+    for annotation in gt["annotations"]:
+        for part in PARTS:
+            if f"{part}_kpts" in annotation:
+                annotation[f"{part}_kpts"] = [round(v) for v in annotation[f"{part}_kpts"]]
 
 
 def _ground_truth(options: SiteOptions, plans: list[CameraPlan], frames: list[Json]) -> Json:
