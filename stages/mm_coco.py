@@ -78,11 +78,13 @@ class CocoDetections(_CocoPictures):
     Args:
         folder: holds `ann.json` and the pictures it names.
         classes: names of the labels, in order; other categories are left out.
+        skip_hard: make what the ground truth calls hard a place to ignore.
     """
 
-    def __init__(self, folder: Path, classes: Sequence[str], annotations: str = "ann.json") -> None:
-        super().__init__(folder, annotations)
+    def __init__(self, folder: Path, classes: Sequence[str], skip_hard: bool = False) -> None:
+        super().__init__(folder, "ann.json")
         self.classes = tuple(classes)
+        self.skip_hard = skip_hard
 
     def __len__(self) -> int:
         return len(self.images)
@@ -99,7 +101,8 @@ class CocoDetections(_CocoPictures):
         for annotation in self.of_image[image["id"]]:
             name = self.names[annotation["category_id"]]
             if name in self.classes:
-                place = known if _is_label(annotation, name) else doubtful
+                hard = self.skip_hard and bool(annotation.get("is_hard", False))
+                place = known if _is_label(annotation, name) and not hard else doubtful
                 place.append((_xyxy(annotation), self.classes.index(name)))
         return DetectionSample(
             self.picture(image),
@@ -119,8 +122,8 @@ def _is_label(annotation: Mapping[str, Any], name: str) -> bool:
 class CocoPoses(_CocoPictures):
     """Persons with COCO-WholeBody keypoints, from `folder`/pose.json."""
 
-    def __init__(self, folder: Path, annotations: str = "pose.json") -> None:
-        super().__init__(folder, annotations)
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, "pose.json")
         self.persons = [
             (image, annotation)
             for image in self.images

@@ -51,7 +51,7 @@ def load_config(path_or_name: str | Path, overrides: Mapping[str, Any] | None = 
     try:
         config = Config.fromfile(path)
         config.merge_from_dict(dict(overrides or {}))
-    except (SyntaxError, ValueError, KeyError, TypeError, NameError, OSError, ImportError) as error:
+    except Exception as error:  # a config is a program and fails in any way it likes
         raise OrveilError(
             f"the model config cannot be read: {error}", where=str(path), remedy="correct the config file"
         ) from error

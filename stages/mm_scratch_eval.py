@@ -31,25 +31,34 @@ def measure_detector(
     """COCO AP of each class on `folder`/ann.json; doubtful boxes count neither for nor against.
 
     Returns:
-        `<class>_ap50`, `<class>_ap` (IoU 0.5 to 0.95), `<class>_recall30` (at IoU 0.5 and score 0.3).
+        `<class>_ap50`, `<class>_ap` (IoU 0.5 to 0.95), `<class>_recall30` (at IoU 0.5 and score 0.3), and the
+        same as `<class>_clear_...` without what the ground truth calls hard.
     """
     config = load_config(config_name)
     source = CocoDetections(folder, config.classes)
     detector = Detector(config, weights, long_side=long_side, score_threshold=0.01, max_per_image=100)
-    truth: list[dict[str, Any]] = []
-    found: list[dict[str, Any]] = []
+    found = []
     for i in range(len(source)):
-        sample = source[i]
-        truth += [_row(i, box, label, 0) for box, label in zip(sample.xyxy, sample.labels, strict=True)]
-        truth += [
-            _row(i, box, label, 1) for box, label in zip(sample.ignore, sample.ignore_labels, strict=True)
-        ]
-        boxes, scores, labels = detector.predict([sample.image])[0]
+        boxes, scores, labels = detector.predict([source.picture(source.images[i])])[0]
         found += [
             {**_row(i, box, label, 0), "score": float(score)}
             for box, score, label in zip(boxes, scores, labels, strict=True)
         ]
-    return average_precision(source.sizes, truth, found, source.classes)
+    clear = CocoDetections(folder, config.classes, skip_hard=True)
+    figures = average_precision(source.sizes, _truth_rows(source), found, source.classes)
+    easier = average_precision(source.sizes, _truth_rows(clear), found, source.classes)
+    return figures | {name.replace("_", "_clear_", 1): value for name, value in easier.items()}
+
+
+def _truth_rows(source: CocoDetections) -> list[dict[str, Any]]:
+    rows = []
+    for i in range(len(source)):
+        sample = source[i]
+        rows += [_row(i, box, label, 0) for box, label in zip(sample.xyxy, sample.labels, strict=True)]
+        rows += [
+            _row(i, box, label, 1) for box, label in zip(sample.ignore, sample.ignore_labels, strict=True)
+        ]
+    return rows
 
 
 def _row(image: int, xyxy: Any, label: Any, crowd: int) -> dict[str, Any]:
