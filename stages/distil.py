@@ -76,7 +76,7 @@ class Distil:
             taught,
             pictures,
             context.scratch / "student",
-            _options(mm, params, context.seed),
+            _options(mm, params, context.seed, self.needs.threads),
             init=state,
             hooks=hooks,
             progress=context.progress,
@@ -102,7 +102,7 @@ def _teaching(
     return [mm_distil.TeacherHook(mm_distil.Teacher.of(teacher, teacher_config, config, weight))]
 
 
-def _options(mm: Any, params: DistilParams, seed: int) -> Any:
+def _options(mm: Any, params: DistilParams, seed: int, threads: int) -> Any:
     return mm.TrainOptions(
         iterations=params.iterations,
         batch_size=params.batch_size,
@@ -112,5 +112,5 @@ def _options(mm: Any, params: DistilParams, seed: int) -> Any:
         seed=seed % SEED_RANGE,
         checkpoint_every=params.checkpoint_every,
         freeze_bn=True,
-        threads=Distil.needs.threads,
+        threads=threads,
     )

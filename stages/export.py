@@ -68,7 +68,7 @@ class Export:
             OrveilError: the exported model differs from PyTorch's by more than the gate allows.
         """
         del shard
-        maker = _Maker(params, inputs, out)
+        maker = _Maker(params, inputs, out, self.needs.threads)
         maker.write_model()
         targets, pictures = _judged_frames(inputs, maker.long_side, context)
         context.progress(0, 3, "parity")
@@ -87,10 +87,11 @@ class Export:
 class _Maker:
     """One bundle in the making: the student in PyTorch and in ONNX, side by side."""
 
-    def __init__(self, params: ExportParams, inputs: Inputs, out: Path) -> None:
+    def __init__(self, params: ExportParams, inputs: Inputs, out: Path, threads: int) -> None:
         from orveil.stages import mm, onnx_graph  # PyTorch loads slowly, and the graph is built without it
 
-        self.params, self.inputs, self.out, self._onnx = params, inputs, out, onnx_graph
+        self.params, self.inputs, self.out, self.threads = params, inputs, out, threads
+        self._onnx = onnx_graph
         directory = inputs["student"].path
         self.info = read_info(directory)
         config = mm.load_config(directory / "config.py")
@@ -115,7 +116,7 @@ class _Maker:
     def onnx(self, long_side: int) -> OnnxDetector:
         """ONNX Runtime on the exported file, before there is a manifest."""
         bundle = Bundle(self.out, self.labels, long_side, {}, {}, "")
-        return OnnxDetector(bundle, threads=Export.needs.threads)
+        return OnnxDetector(bundle, threads=self.threads)
 
     def torch(self, pictures: Sequence[NDArray[np.uint8]], long_side: int) -> list[Boxes]:
         """What PyTorch says, in the same form as the appliance's detector."""

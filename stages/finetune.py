@@ -67,7 +67,7 @@ class Finetune:
             config,
             source,
             context.scratch / "detector",
-            _options(mm, params, context.seed),
+            _options(mm, params, context.seed, self.needs.threads),
             init=start / "model.safetensors",
             progress=context.progress,
         )
@@ -83,7 +83,7 @@ class Finetune:
         )
 
 
-def _options(mm: Any, params: FinetuneParams, seed: int) -> Any:
+def _options(mm: Any, params: FinetuneParams, seed: int, threads: int) -> Any:
     return mm.TrainOptions(
         iterations=params.iterations,
         batch_size=params.batch_size,
@@ -95,5 +95,5 @@ def _options(mm: Any, params: FinetuneParams, seed: int) -> Any:
         seed=seed % SEED_RANGE,
         checkpoint_every=params.checkpoint_every,
         freeze_bn=True,
-        threads=Finetune.needs.threads,
+        threads=threads,
     )

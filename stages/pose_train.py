@@ -80,7 +80,7 @@ class PoseTrain:
             config,
             train,
             context.scratch / "pose",
-            _options(mm, params, context.seed),
+            _options(mm, params, context.seed, self.needs.threads),
             init=start / "model.safetensors",
             progress=context.progress,
         )
@@ -99,7 +99,7 @@ class PoseTrain:
         )
 
 
-def _options(mm: Any, params: PoseTrainParams, seed: int) -> Any:
+def _options(mm: Any, params: PoseTrainParams, seed: int, threads: int) -> Any:
     return mm.TrainOptions(
         iterations=params.iterations,
         batch_size=params.batch_size,
@@ -108,7 +108,7 @@ def _options(mm: Any, params: PoseTrainParams, seed: int) -> Any:
         seed=seed % SEED_RANGE,
         checkpoint_every=params.checkpoint_every,
         freeze_bn=True,
-        threads=PoseTrain.needs.threads,
+        threads=threads,
     )
 
 

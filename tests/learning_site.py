@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orveil.pipeline.media import probe
-from orveil.pipeline.stage import Context, InputRef, Shard
+from orveil.pipeline.stage import Context, InputRef, Resources, Shard
 from orveil.pipeline.tables import write_table
 from orveil.pipeline.types import (
     HEAD,
@@ -229,7 +229,14 @@ def context(
 def run_stage(
     stage: Any, params: Any, inputs: Mapping[str, InputRef], root: Path, **options: Any
 ) -> InputRef:
-    """Run every shard of a stage as an executor would, and validate what it wrote."""
+    """Run every shard of a stage as an executor would, and validate what it wrote.
+
+    With one thread: two that wait for each other on a busy machine take many times as long.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    stage.needs = Resources(cpus=1, threads=1)
     about = context(root, **options)
     stage.setup(params, inputs, about)
     done = []
