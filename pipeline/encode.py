@@ -80,12 +80,13 @@ class Writer:
         # The mp4 track counts in 1/denominator, so that every timestamp is a whole number of ticks.
         options = {"movflags": "+faststart", "fflags": "+bitexact",
                    "video_track_timescale": str(time_base.denominator)}  # fmt: skip
+        # x264's macroblock tree reads memory it never wrote (its SIMD code runs past the end of rows), so
+        # that the bytes would depend on what was in the heap before.
+        encoding = {"crf": str(crf), "preset": preset, "threads": str(threads), "mbtree": "0"}
         try:
             self.partial.touch()  # FFmpeg would open it only with the first packet
             self._container = av.open(str(self.partial), "w", format="mp4", options=options)
-            self._stream = self._container.add_stream(
-                "libx264", rate=rate, options={"crf": str(crf), "preset": preset, "threads": str(threads)}
-            )
+            self._stream = self._container.add_stream("libx264", rate=rate, options=encoding)
         except (av.error.FFmpegError, OSError) as error:
             raise self._explain(error) from error
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, pixel_format

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from fractions import Fraction
@@ -290,10 +291,23 @@ print(log.complete, log.frames["out"])
 """
 
 
+def run_appliance(source: Path, target: Path, bundle: Bundle, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", APPLIANCE, str(source), str(target), str(bundle.directory)],
+        capture_output=True, text=True, check=False, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 def test_the_appliance_needs_none_of_the_big_packages(tmp_path: Path, bundle: Bundle) -> None:
     source = videos.write_video(tmp_path / "in.mp4", walk(5))
-    done = subprocess.run(
-        [sys.executable, "-c", APPLIANCE, str(source), str(tmp_path / "out.mp4"), str(bundle.directory)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.stdout.split() == ["True", "5"], done.stderr
+    assert run_appliance(source, tmp_path / "out.mp4", bundle).split() == ["True", "5"]
+
+
+def test_bytes_do_not_depend_on_what_was_in_memory(tmp_path: Path, bundle: Bundle) -> None:
+    """glibc fills fresh memory with the given byte: what is read before it was written shows."""
+    source = videos.write_video(tmp_path / "in.mp4", walk(12))
+    for filler in ("0", "85", "170"):
+        run_appliance(source, tmp_path / f"{filler}.mp4", bundle, MALLOC_PERTURB_=filler)
+    assert len({(tmp_path / f"{filler}.mp4").read_bytes() for filler in ("0", "85", "170")}) == 1
