@@ -192,16 +192,18 @@ class _Cursor:
 
     def at(self, index: int) -> Picture:
         """The picture at `index`, as decoded."""
-        if index < self.next or self._worth_seeking(index):
-            self.close()
-            self._open(self.pts[index] if self.pts and index else None)
-        picture = self._advance(index)
-        if picture is None or picture.frame is None:
-            # Seeking may land where references are missing; only a read from the start is proof of damage.
-            self.close()
-            self._open(None)
-            self.pts = None
+        picture, sought = None, False
+        if index >= self.next and not self._worth_seeking(index):
             picture = self._advance(index)
+        elif self.pts and index < len(self.pts):
+            # Some containers land behind the keyframe that a frame needs: then begin further ahead of it.
+            for early in (0, BLIND_SEEK):
+                if index > early and (picture is None or picture.frame is None):
+                    picture, sought = self._restart(self.pts[index - early], index), early > 0
+        if picture is None or picture.frame is None:
+            # Only a read from the start is proof of damage: after seeking, references may be missing.
+            picture = self._restart(None, index)
+            self.pts = None if sought else self.pts
         if picture is None:
             raise OrveilError(
                 f"the video has only {self.next} frames", where=f"{self.path}, frame {index} {self.where}",
@@ -210,6 +212,11 @@ class _Cursor:
         if picture.frame is None:
             raise damaged_frame(self.path, index, self.where)
         return picture
+
+    def _restart(self, pts: int | None, index: int) -> Picture | None:
+        self.close()
+        self._open(pts)
+        return self._advance(index)
 
     def _worth_seeking(self, index: int) -> bool:
         if self.pts is None or index >= len(self.pts) or index - self.next < 2:

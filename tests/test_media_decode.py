@@ -69,6 +69,10 @@ def test_a_late_start_begins_at_the_keyframe_before_it(clip: Path, monkeypatch: 
 def test_late_frames_of_files_without_a_full_index(tmp_path: Path, suffix: str) -> None:
     path = videos.write_video(tmp_path / f"a{suffix}", videos.scene(420, 96, 64), gop=25)
     pts = [p for _, p, _ in frames(path)]
+    reader = FrameReader(path, pts)
+    assert [videos.read_stamp(reader.read(n)) for n in (390, 0, 401, 12)] == [390, 0, 401, 12]
+    assert reader._cursor is not None and reader._cursor.pts is not None  # seeking has worked
+    reader.close()
     for wanted in (380, 20, 419):
         [(index, stamp, picture)] = frames(path, wanted=[wanted], pts=pts)
         assert (index, stamp, videos.read_stamp(picture)) == (wanted, pts[wanted], wanted)
