@@ -238,6 +238,10 @@ def _connected(store: Store, workers: int, address: str | None) -> Iterator[None
 @contextlib.contextmanager
 def _short_path(logs: Path) -> Iterator[Path]:
     """A short name for the log folder: Ray puts sockets there, whose paths may have 107 characters only."""
+    for link in Path(tempfile.gettempdir()).glob("orveil-*/ray"):
+        with contextlib.suppress(OSError):  # a killed run on this work directory left its link
+            if link.is_symlink() and link.readlink() == logs:
+                shutil.rmtree(link.parent)
     shutil.rmtree(logs, ignore_errors=True)  # of earlier runs on this work directory; it is ours alone
     logs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="orveil-") as folder:
