@@ -53,6 +53,7 @@ def show_metrics(console: Console, metrics: Mapping[str, Any]) -> None:
             f"Blurred videos cover {_share(cover['coverage'])} % of the pixels of {cover['faces']} visible "
             f"faces; longest exposure {longest['frames']} frames ({longest['seconds']:.2f} s).",
             highlight=False,
+            soft_wrap=True,
         )
 
 
