@@ -36,6 +36,9 @@ STILL_SPREAD, STILL_SCORE, STILL_SECONDS, STILL_WORTH = 0.15, 0.10, 2.0, -2.5
 deviation, for this long and with nobody else's support: what a gown on a rack looks like."""
 GOOD_SCORE = 0.6
 """Mean score from which standing still is no reason for doubt."""
+SURE_WORTH = 3.1
+"""Least log odds of a box that the detector itself is sure of (probability .957), unless it belongs to
+something that never moves: detectors differ in how their low scores are spread, hardly in what .5 means."""
 MATCH_WORTH, ALONE_WORTH = 2.0, -1.5
 """Bounds of what a match, or the lack of one, can add."""
 
@@ -92,6 +95,8 @@ def weigh(frames: MediaIndex, tracks: Tracks, associations: Associations) -> Evi
     views = _worth_of_views(boxes, mean, matched, len(set(tracks.camera.tolist())))
     alone = BASE + OWN_WORTH * own + NEAR_WORTH * near + (PEAK_WORTH * peak)[track]
     alone += _worth_of_filling(tracks, track, seconds)
+    sure = seen & (tracks.score >= SURE_SCORE) & ~still[track]
+    alone = np.where(sure, np.maximum(alone, SURE_WORTH), alone)
     # A match explains why something stands still: others see it as a person too.
     helped = alone + (views + np.where(still & (matched <= 0), STILL_WORTH, 0.0))[track]
     alone = alone + np.where(still, STILL_WORTH, 0.0)[track]
