@@ -203,10 +203,8 @@ def _headline(content: Json) -> list[Json]:
             note = f"longest exposure {longest} frame{'' if longest == 1 else 's'}"
             cards.append({"value": _share(cover["coverage"]), "name": "of face pixels covered", "note": note})
     else:
-        people = content["people"][-1]
-        several = sum(people["people_by_views"][1:])
-        cards.append({"value": f"{people['people']}", "name": "people told apart",
-                      "note": f"{several} matched across cameras"})  # fmt: skip
+        matched = sum(content["people"][-1]["people_by_views"].values())
+        cards.append({"value": f"{matched}", "name": "people matched", "note": "in two cameras or more"})
         cards.append({"value": f"{len(content['blur'])}", "name": "videos blurred", "note": "see below"})
     return cards
 

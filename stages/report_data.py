@@ -151,8 +151,7 @@ def _people(inputs: Inputs, suffix: str, index: MediaIndex) -> Json:
         "median_track_frames": float(np.median(lengths)) if len(lengths) else None,
         "boxes": len(tracks),
         "interpolated": int(tracks.interpolated.sum()),
-        "people": len(people),
-        "people_by_views": [sum(v == n for v in people.values()) for n in range(1, cameras + 1)],
+        "people_by_views": {str(n): sum(v == n for v in people.values()) for n in range(2, cameras + 1)},
         "matched_tracks": int(matched.sum()),
         "probability_histogram": np.histogram(matches.probability[matched], 20, (0, 1))[0].tolist(),
     }

@@ -137,7 +137,7 @@ def test_counts_come_from_the_tables(site, tmp_path):
     assert (first["detected"], first["cross_view"], first["ignored"]) == (2 * 36, 36 - 5, 5)
     assert (last["detected"], last["cross_view"]) == (3 * 36 - 5, 0)
     assert content["detections"][0]["candidates"] == 2 * 2 * FRAMES
-    assert content["people"][-1]["people_by_views"] == [1, 2]
+    assert content["people"][-1]["people_by_views"] == {"2": 2}
     assert content["people"][-1]["interpolated"] == 2 * 3 * 4
     assert content["frames_used"][0] == {"name": "round 1", "train": 70, "holdout": 10, "unused": 0}
     cameras = content["cameras"]
