@@ -16,7 +16,7 @@ from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shar
 from orveil.pipeline.types import PERSON
 from orveil.stages.datasets import labelled_pictures
 from orveil.stages.targets import training_record, training_targets
-from orveil.stages.weights import write_weights_dir
+from orveil.stages.weights import VOLATILE, keep_log, read_info, write_weights_dir
 
 __all__ = ["Distil"]
 
@@ -41,7 +41,7 @@ class Distil:
         "start": WeightsKind,
     }
     produces: ClassVar[type[ArtifactType]] = WeightsKind
-    volatile: ClassVar[frozenset[str]] = frozenset()
+    volatile: ClassVar[frozenset[str]] = VOLATILE
 
     def shards(self, params: DistilParams, inputs: Inputs) -> Sequence[Shard]:
         """One: there is one student for all cameras."""
@@ -58,6 +58,7 @@ class Distil:
 
         config = mm.load_config(inputs["start"].path / "config.py")
         teacher_config = mm.load_config(inputs["teacher"].path / "config.py")
+        model = read_info(inputs["start"].path).source
         source = "teacher" if _same_model(config, teacher_config) else "start"
         state = mm.read_weights(inputs[source].path / "model.safetensors")
         about: dict[str, Any] = {"source": self.name, "long_side": params.long_side}
@@ -72,17 +73,19 @@ class Distil:
         )
         taught = config.copy()
         taught.model = {**config.model, "type": "DistilledRTMDet"}
+        work_dir = context.scratch / "student"
         result = mm.train_detector(
             taught,
             pictures,
-            context.scratch / "student",
+            work_dir,
             _options(mm, params, context.seed, self.needs.threads),
             init=state,
             hooks=hooks,
             progress=context.progress,
         )
-        record = training_record(params, targets, result.losses)
-        about["training"] = {**record, "start": source, "soft": bool(hooks)}
+        record = training_record(params, targets)
+        about["training"] = {**record, "start": source, "soft": bool(hooks), "model": model}
+        keep_log(work_dir, out)
         write_weights_dir(out, config, mm.read_weights(result.weights), about)
 
 

@@ -18,7 +18,7 @@ from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shar
 from orveil.pipeline.types import PERSON
 from orveil.stages.datasets import labelled_pictures
 from orveil.stages.targets import training_record, training_targets
-from orveil.stages.weights import copy_weights, write_weights_dir
+from orveil.stages.weights import VOLATILE, copy_weights, keep_log, write_weights_dir
 
 __all__ = ["Finetune"]
 
@@ -39,7 +39,7 @@ class Finetune:
         "anchor": WeightsKind,
     }
     produces: ClassVar[type[ArtifactType]] = WeightsKind
-    volatile: ClassVar[frozenset[str]] = frozenset()
+    volatile: ClassVar[frozenset[str]] = VOLATILE
 
     def shards(self, params: FinetuneParams, inputs: Inputs) -> Sequence[Shard]:
         """One: a detector is trained on the whole site."""
@@ -63,14 +63,16 @@ class Finetune:
         source = labelled_pictures(
             inputs["media"].path, targets, frame_weights, config, params.long_side, context
         )
+        work_dir = context.scratch / "detector"
         result = mm.train_detector(
             config,
             source,
-            context.scratch / "detector",
+            work_dir,
             _options(mm, params, context.seed, self.needs.threads),
             init=start / "model.safetensors",
             progress=context.progress,
         )
+        keep_log(work_dir, out)
         write_weights_dir(
             out,
             config,
@@ -78,7 +80,7 @@ class Finetune:
             {
                 "source": self.name,
                 "long_side": params.long_side,
-                "training": training_record(params, targets, result.losses),
+                "training": training_record(params, targets),
             },
         )
 

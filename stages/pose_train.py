@@ -20,9 +20,9 @@ from orveil.pipeline.types import FrameLabels, Poses, PseudoLabels
 from orveil.stages.datasets import walk_frames
 from orveil.stages.mm_data import PoseSample
 from orveil.stages.mm_pose_data import FLIP_ORDER
-from orveil.stages.weights import copy_weights, write_weights_dir
+from orveil.stages.weights import VOLATILE, copy_weights, keep_log, write_weights_dir
 
-__all__ = ["PersonCrops", "PoseTrain", "agreement", "keypoint_weights"]
+__all__ = ["PersonCrops", "PoseTrain", "agreement", "drift", "keypoint_weights", "mirrored_answers"]
 
 Floats = NDArray[np.float32]
 
@@ -35,6 +35,8 @@ MIRROR_TOLERANCE = 0.03
 """Two answers this share of the box's height apart halve (nearly) the weight of a keypoint."""
 HOLDOUT_PERSONS = 96
 MAY_DIFFER = 1.05
+MAY_MOVE = 0.05
+"""A model whose answers moved this share of a person's height on average learned something else."""
 
 
 class PoseTrain:
@@ -50,7 +52,7 @@ class PoseTrain:
         "weights": WeightsKind,
     }
     produces: ClassVar[type[ArtifactType]] = WeightsKind
-    volatile: ClassVar[frozenset[str]] = frozenset()
+    volatile: ClassVar[frozenset[str]] = VOLATILE
 
     def shards(self, params: PoseTrainParams, inputs: Inputs) -> Sequence[Shard]:
         """One: a pose model is trained on the whole site."""
@@ -76,21 +78,28 @@ class PoseTrain:
         if len(train) == 0:
             copy_weights(start, out, "no person with enough confident keypoints")
             return
+        work_dir = context.scratch / "pose"
         result = mm.train_pose(
             config,
             train,
-            context.scratch / "pose",
+            work_dir,
             _options(mm, params, context.seed, self.needs.threads),
             init=start / "model.safetensors",
             progress=context.progress,
         )
         after = mm.PoseEstimator(config, result.weights, batch_size=params.batch_size)
         judged = (held if len(held) else train).first(HOLDOUT_PERSONS)
-        scores = {"before": agreement(before, judged), "after": agreement(after, judged)}
-        record = {"iterations": params.iterations, "persons": len(train), "mirror_error": scores}
-        if scores["after"] > MAY_DIFFER * scores["before"]:
-            copy_weights(start, out, f"training made it less consistent: {scores}")
+        scores = {
+            "mirror_error_before": agreement(before, judged),
+            "mirror_error_after": agreement(after, judged),
+            "moved": drift(before, after, judged),
+        }
+        keep_log(work_dir, out)
+        worse = scores["mirror_error_after"] > MAY_DIFFER * scores["mirror_error_before"]
+        if worse or scores["moved"] > MAY_MOVE:
+            copy_weights(start, out, f"training made it worse: {scores}")
             return
+        record = {"iterations": params.iterations, "persons": len(train), **scores}
         write_weights_dir(
             out,
             config,
@@ -159,31 +168,53 @@ def keypoint_weights(points: Floats, mirrored: Floats, height: float, min_score:
     return np.where(confidence >= min_score, weights, 0).astype(np.float32)
 
 
+def mirrored_answers(estimator: Any, image: NDArray[np.uint8], xyxy: Floats) -> Floats:
+    """What the model says of the mirror image, mirrored back.
+
+    Args:
+        estimator: `orveil.stages.mm.PoseEstimator`; image: (H, W, 3); xyxy: (N, 4) persons.
+
+    Returns:
+        (N, 133, 3) x, y, confidence.
+    """
+    width = image.shape[1]
+    turned = np.stack([width - xyxy[:, 2], xyxy[:, 1], width - xyxy[:, 0], xyxy[:, 3]], 1)
+    found = estimator.predict(np.ascontiguousarray(image[:, ::-1]), turned)[:, FLIP_ORDER]
+    # Column c of the mirror image is column width - 1 - c.
+    found[..., 0] = width - 1 - found[..., 0]
+    return np.asarray(found, dtype=np.float32)
+
+
 def agreement(estimator: Any, persons: PersonCrops) -> float:
     """Label-free error: how far the answers to a person and its mirror image lie apart.
 
     Returns:
         Mean distance over keypoints, weighted by confidence, as a share of the box's height.
     """
-    distances, weights = [], []
+    pairs = []
     for sample in persons.samples:
-        plain, mirrored = _both_ways(estimator, sample.image, sample.xyxy)
-        height = float(sample.xyxy[3] - sample.xyxy[1])
-        distances.append(np.hypot(*(plain[:, :2] - mirrored[:, :2]).T) / max(height, 1.0))
-        weights.append(np.minimum(plain[:, 2], mirrored[:, 2]))
-    weight = np.concatenate(weights)
-    return float((np.concatenate(distances) * weight).sum() / max(float(weight.sum()), 1e-6))
+        plain = estimator.predict(sample.image, sample.xyxy[None])[0]
+        pairs.append((plain, mirrored_answers(estimator, sample.image, sample.xyxy[None])[0]))
+    return _distance(persons, pairs)
 
 
-def _both_ways(estimator: Any, image: NDArray[np.uint8], box: Floats) -> tuple[Floats, Floats]:
-    """(133, 3) of a person, and of its mirror image mirrored back."""
-    width = image.shape[1]
-    turned = np.array([width - box[2], box[1], width - box[0], box[3]], np.float32)
-    plain = estimator.predict(image, box[None])[0]
-    mirrored = estimator.predict(np.ascontiguousarray(image[:, ::-1]), turned[None])[0][FLIP_ORDER]
-    # Pixel centres: column c of the mirror image is column width - 1 - c.
-    mirrored[:, 0] = width - 1 - mirrored[:, 0]
-    return plain, mirrored
+def drift(before: Any, after: Any, persons: PersonCrops) -> float:
+    """How far the answers of two models lie apart, measured as in `agreement`."""
+    pairs = []
+    for sample in persons.samples:
+        box = sample.xyxy[None]
+        pairs.append((before.predict(sample.image, box)[0], after.predict(sample.image, box)[0]))
+    return _distance(persons, pairs)
+
+
+def _distance(persons: PersonCrops, pairs: Sequence[tuple[Floats, Floats]]) -> float:
+    total = weight = 0.0
+    for sample, (one, two) in zip(persons.samples, pairs, strict=True):
+        height = max(float(sample.xyxy[3] - sample.xyxy[1]), 1.0)
+        trust = np.minimum(one[:, 2], two[:, 2])
+        total += float((np.hypot(*(one[:, :2] - two[:, :2]).T) / height * trust).sum())
+        weight += float(trust.sum())
+    return total / max(weight, 1e-6)
 
 
 def _read_crops(inputs: Inputs, estimator: Any, params: PoseTrainParams, context: Context) -> PersonCrops:
@@ -198,9 +229,11 @@ def _read_crops(inputs: Inputs, estimator: Any, params: PoseTrainParams, context
         own = own.select(np.array([(session, camera, i) in split for i in own.index.tolist()], dtype=bool))
         wanted = sorted(set(own.index.tolist()))
         for at, picture in walk_frames(inputs["media"].path, session, camera, wanted, context.externals):
-            for row in np.flatnonzero(own.index == at):
-                box = boxes[session, camera, int(own.label_id[row])]
-                sample = _sample(picture, box, own.keypoints[row], estimator, params.min_keypoint_score)
+            rows = np.flatnonzero(own.index == at)
+            persons = np.stack([boxes[session, camera, label] for label in own.label_id[rows].tolist()])
+            mirrored = mirrored_answers(estimator, picture, persons)
+            for box, points, other in zip(persons, own.keypoints[rows], mirrored, strict=True):
+                sample = _sample(picture, box, points, other, estimator.input_size[1], params)
                 if sample is not None:
                     samples.append(sample)
                     splits.append(split[session, camera, at])
@@ -220,25 +253,25 @@ def _splits(used: FrameLabels) -> dict[tuple[str, str, int], str]:
 
 
 def _sample(
-    picture: NDArray[np.uint8], box: Floats, points: Floats, estimator: Any, min_score: float
+    picture: NDArray[np.uint8],
+    box: Floats,
+    points: Floats,
+    mirrored: Floats,
+    input_height: int,
+    params: PoseTrainParams,
 ) -> PoseSample | None:
     """One person with its surroundings, at the size that training needs; None where too little is known."""
-    if (points[:, 2] >= min_score).sum() < MIN_KEYPOINTS:
-        return None
+    weights = keypoint_weights(points, mirrored, float(box[3] - box[1]), params.min_keypoint_score)
     size = (picture.shape[1], picture.shape[0])
     x0, y0, x1, y1 = np.round(clip(expand(box[None], SURROUNDINGS), *size)[0]).astype(int).tolist()
-    if x1 - x0 < 8 or y1 - y0 < 8:
+    if (weights > 0).sum() < MIN_KEYPOINTS or x1 - x0 < 8 or y1 - y0 < 8:
         return None
-    zoom = min(1.0, KEPT_ZOOM * estimator.input_size[1] / max(float(box[3] - box[1]), 1.0))
+    zoom = min(1.0, KEPT_ZOOM * input_height / max(float(box[3] - box[1]), 1.0))
     sides = max(1, round((x1 - x0) * zoom)), max(1, round((y1 - y0) * zoom))
     image = np.asarray(cv2.resize(picture[y0:y1, x0:x1], sides, interpolation=cv2.INTER_AREA), np.uint8)
     scale = np.array(sides, np.float32) / np.array([x1 - x0, y1 - y0], np.float32)
     shift = np.array([x0, y0], np.float32)
-    own_box = ((box.reshape(2, 2) - shift) * scale).reshape(4).astype(np.float32)
-    own_points = np.concatenate([(points[:, :2] - shift) * scale, points[:, 2:]], 1)
-    _, mirrored = _both_ways(estimator, image, own_box)
-    weights = keypoint_weights(own_points, mirrored, float(own_box[3] - own_box[1]), min_score)
-    if (weights > 0).sum() < MIN_KEYPOINTS:
-        return None
-    between = (own_points[:, :2] + mirrored[:, :2]) / 2
-    return PoseSample(image, own_box, between.astype(np.float32), weights, points[:, 2])
+    between = ((points[:, :2] + mirrored[:, :2]) / 2 - shift) * scale
+    own_box = ((box.reshape(2, 2) - shift) * scale).reshape(4)
+    levels = np.minimum(points[:, 2], 1.0)
+    return PoseSample(image, own_box.astype(np.float32), between.astype(np.float32), weights, levels)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -129,14 +129,11 @@ def training_targets(
     return targets, used.weight[used.split == split]
 
 
-def training_record(
-    params: Any, targets: Sequence[FrameTargets], losses: Mapping[str, float]
-) -> dict[str, Any]:
-    """What `weights.json` says about a training."""
+def training_record(params: Any, targets: Sequence[FrameTargets]) -> dict[str, Any]:
+    """What `weights.json` says about a training; nothing in it depends on a kill and a new start."""
     return {
         "iterations": params.iterations,
         "frames": len(targets),
         "boxes": int(sum(len(target.labels) for target in targets)),
         "ignored": int(sum(len(target.ignored) for target in targets)),
-        "losses": {name: round(float(value), 4) for name, value in losses.items()},
     }

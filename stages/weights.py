@@ -19,13 +19,15 @@ from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shar
 from orveil.pipeline.types import FACE, HEAD, PERSON
 
 __all__ = [
-    "CLASS_LABELS", "ImportWeights", "WeightsInfo", "copy_weights", "file_sha256", "import_weights_node",
-    "read_info", "write_weights_dir",
+    "CLASS_LABELS", "VOLATILE", "ImportWeights", "WeightsInfo", "copy_weights", "file_sha256",
+    "import_weights_node", "keep_log", "read_info", "write_weights_dir",
 ]  # fmt: skip
 
 CLASS_LABELS = {"person": PERSON, "head": HEAD, "face": FACE}
 """Class names that a detector's config may use, and the label each has in the tables."""
-MODEL, CONFIG, INFO = "model.safetensors", "config.py", "weights.json"
+MODEL, CONFIG, INFO, LOSSES = "model.safetensors", "config.py", "weights.json", "losses.jsonl"
+VOLATILE = frozenset({LOSSES})
+"""What does not count in the digest of trained weights: the log holds times."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,12 @@ def copy_weights(directory: Path, out: Path, reason: str) -> WeightsInfo:
         raise explain_os_error(error, str(out)) from error
     _write_text(out / INFO, json.dumps(asdict(copied), indent=1, sort_keys=True) + "\n")
     return copied
+
+
+def keep_log(work_dir: Path, out: Path) -> None:
+    """Copy the training's log beside the weights, where there is one."""
+    if (work_dir / LOSSES).is_file():
+        _write_text(out / LOSSES, (work_dir / LOSSES).read_text("utf-8"))
 
 
 def _write_text(path: Path, text: str) -> None:

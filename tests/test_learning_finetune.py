@@ -151,3 +151,6 @@ def test_killed_training_goes_on_and_ends_the_same(tmp_path: Path) -> None:
         leftover.rmdir()
     resumed = site.run_stage(Finetune(), PARAMS.model_copy(update={"iterations": 30}), given, out)
     assert digest(resumed) == digest(whole)
+    assert (resumed.path / "weights.json").read_bytes() == (whole.path / "weights.json").read_bytes()
+    lines = (resumed.path / "losses.jsonl").read_text().splitlines()
+    assert json.loads(lines[-1])["iteration"] == 30
