@@ -2,7 +2,7 @@
 
 There is always a box: an anonymiser that finds no head must still know where to look. `source` says how it
 was found, and `score` how far to trust it. A head box is the whole head with its cap; a face box goes from
-the brow to the chin with its mask. Proportions are those of an adult head, 1 = chin to crown.
+the brow to the chin with its mask.
 """
 
 from __future__ import annotations
@@ -11,33 +11,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from orveil.pipeline.geometry import as_boxes, clip, containment, iou
 
-__all__ = ["HeadBoxes", "head_boxes", "heads_from_tracks"]
+from orveil.pipeline.geometry import as_boxes, clip, containment, iou
+from orveil.stages.head_guess import FACE, TRUST, HeadGuess, guess_head
+
+__all__ = ["TRUST", "HeadBoxes", "head_boxes", "heads_from_tracks"]
 
 Boxes = NDArray[np.float32]
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
-NOSE, EYES, EARS, SHOULDERS, HIPS = 0, [1, 2], [3, 4], [5, 6], [11, 12]
-FACE = np.arange(23, 91)
-UPPER_FACE = np.r_[23 + 17 : 23 + 27, 23 + 36 : 23 + 48]
-LOWER_FACE = np.r_[23 + 5 : 23 + 12, 23 + 48 : 23 + 68]
-
-FACE_HEIGHT = 0.56
-"""Brow to chin."""
-FACE_WIDTH = 0.60
-EAR_TO_EAR = 0.64
-EYE_TO_EYE = 0.27
-NOSE_TO_EAR = 0.52
-SHOULDER_WIDTH = 1.50
-TORSO = 2.15
-SHOULDERS_TO_HEAD = 0.85
-"""Middle of the shoulders to the middle of the head."""
-BREADTH, LENGTH = 0.72, 0.90
-"""Head from the front and from the side, with a cap."""
-
-TRUST = {"face": 0.95, "ears": 0.85, "detector": 0.9, "shoulders": 0.6, "track": 0.55, "body": 0.3}
 AGREE_IOU = 0.3
 DETECTOR_SHARE = 2.0
 """A detector's box is drawn more exactly than one guessed from keypoints: its vote in the mean of the two."""
@@ -55,25 +38,6 @@ class HeadBoxes:
 
     def __len__(self) -> int:
         return len(self.head_xyxy)
-
-
-@dataclass(frozen=True)
-class _Guess:
-    """A head as an upright ellipse in its own axes: centre, chin-to-crown height, breadth, and where up is."""
-
-    centre: Doubles
-    height: float
-    breadth: float
-    up: Doubles
-    score: float
-    source: str
-
-    @property
-    def box(self) -> Doubles:
-        """Axis-aligned box (4,) around the ellipse."""
-        side = np.array([-self.up[1], self.up[0]])
-        half = np.hypot(self.up * self.height / 2, side * self.breadth / 2)
-        return np.concatenate([self.centre - half, self.centre + half])
 
 
 def head_boxes(
@@ -98,7 +62,7 @@ def head_boxes(
         N heads, none of them empty, all inside the picture.
     """
     persons, candidates = as_boxes(persons), as_boxes(candidates)
-    guesses = [_from_keypoints(k.astype(np.float64), min_score) for k in keypoints]
+    guesses = [guess_head(k.astype(np.float64), min_score) for k in keypoints]
     chosen = _share_out(guesses, persons, candidates, candidate_scores)
     heads, scores, sources = [], [], []
     for person, guess, candidate in zip(persons, guesses, chosen, strict=True):
@@ -162,119 +126,8 @@ def _sides(box: Boxes) -> Boxes:
     return np.asarray(box[2:] - box[:2])
 
 
-def _from_keypoints(points: Doubles, min_score: float) -> _Guess | None:
-    """The best guess that this person's keypoints allow: (133, 3) -> face, else ears, else shoulders."""
-    seen = (points[:, 2] >= min_score) & np.isfinite(points).all(1)
-    return _from_face(points, seen) or _from_ears(points, seen) or _from_shoulders(points, seen)
-
-
-def _from_face(points: Doubles, seen: NDArray[np.bool_]) -> _Guess | None:
-    upper, lower = UPPER_FACE[seen[UPPER_FACE]], LOWER_FACE[seen[LOWER_FACE]]
-    if len(upper) < 5 or len(lower) < 5:
-        return None
-    up = _unit(points[upper, :2].mean(0) - points[lower, :2].mean(0))
-    if up is None:
-        return None
-    side = np.array([-up[1], up[0]])
-    landmarks = points[FACE[seen[FACE]]]
-    along, across = landmarks[:, :2] @ up, landmarks[:, :2] @ side
-    face_height = along.max() - along.min()
-    height = max(face_height / FACE_HEIGHT, _local_height(points, seen))
-    width = across.max() - across.min()
-    turned = float(np.clip(1 - width / (FACE_WIDTH * height), 0, 1))
-    breadth = (BREADTH + (LENGTH - BREADTH) * turned) * height
-    middle = (across.max() + across.min()) / 2
-    # A face turned to one side: the skull lies behind it, on the side that the nose points away from.
-    nose = points[23 + 30, :2] @ side if seen[23 + 30] else middle
-    ahead = np.sign(nose - middle)
-    front = middle + ahead * width / 2
-    lateral = (1 - turned) * middle + turned * (front - ahead * breadth / 2)
-    centre = side * lateral + up * (along.min() + 0.5 * height)
-    score = TRUST["face"] * float(landmarks[:, 2].mean())
-    return _Guess(centre, height, breadth, up, min(score, 1.0), "face")
-
-
-def _from_ears(points: Doubles, seen: NDArray[np.bool_]) -> _Guess | None:
-    ears = [i for i in EARS if seen[i]]
-    eyes = [i for i in EYES if seen[i]]
-    used = [*([NOSE] if seen[NOSE] else []), *eyes, *ears]
-    if len(used) < 2:
-        return None
-    height = max(_local_height(points, seen), _body_height(points, seen))
-    up = _upward(points, seen)
-    ear = points[ears, :2].mean(0) if ears else None
-    if ear is not None and len(ears) == 1 and seen[NOSE]:
-        centre = 0.6 * ear + 0.4 * points[NOSE, :2]
-    else:
-        centre = ear if ear is not None else points[eyes or [NOSE], :2].mean(0)
-    centre = centre + up * 0.05 * height
-    profile = len(ears) == 1 and seen[NOSE]
-    breadth = height * (LENGTH if profile else (BREADTH + LENGTH) / 2)
-    score = TRUST["ears"] * float(points[used, 2].mean()) * min(1.0, 0.6 + 0.1 * len(used))
-    return _Guess(centre, height, breadth, up, min(score, 1.0), "ears") if height > 0 else None
-
-
-def _from_shoulders(points: Doubles, seen: NDArray[np.bool_]) -> _Guess | None:
-    both = [i for i in SHOULDERS if seen[i]]
-    height = _body_height(points, seen)
-    if not both or height <= 0:
-        return None
-    up = _upward(points, seen)
-    middle = points[both, :2].mean(0)
-    centre = middle + up * SHOULDERS_TO_HEAD * height
-    score = TRUST["shoulders"] * float(points[both, 2].mean()) * (1.0 if len(both) == 2 else 0.6)
-    breadth = height * (BREADTH + LENGTH) / 2
-    return _Guess(centre, height, breadth, up, min(score, 1.0), "shoulders")
-
-
-def _local_height(points: Doubles, seen: NDArray[np.bool_]) -> float:
-    """Chin-to-crown height that the points of the head ask for; foreshortening only makes it too small."""
-    heights = [0.0]
-    if seen[EARS].all():
-        heights.append(_distance(points, *EARS) / EAR_TO_EAR)
-    if seen[EYES].all():
-        heights.append(_distance(points, *EYES) / EYE_TO_EYE)
-    heights += [_distance(points, NOSE, ear) / NOSE_TO_EAR for ear in EARS if seen[ear] and seen[NOSE]]
-    return max(heights)
-
-
-def _body_height(points: Doubles, seen: NDArray[np.bool_]) -> float:
-    """Chin-to-crown height from the width of the shoulders and the length of the torso."""
-    heights = [0.0]
-    if seen[SHOULDERS].all():
-        heights.append(_distance(points, *SHOULDERS) / SHOULDER_WIDTH)
-    for shoulder, hip in zip(SHOULDERS, HIPS, strict=True):
-        if seen[shoulder] and seen[hip]:
-            heights.append(_distance(points, shoulder, hip) / TORSO)
-    return max(heights)
-
-
-def _upward(points: Doubles, seen: NDArray[np.bool_]) -> Doubles:
-    """Unit vector from the body to the head; the picture's up where nothing tells."""
-    shoulders = [i for i in SHOULDERS if seen[i]]
-    head = [i for i in (*EARS, *EYES) if seen[i]]
-    hips = [i for i in HIPS if seen[i]]
-    if len(shoulders) == 2 and head:
-        lower, upper = shoulders, head
-    elif shoulders and hips:
-        lower, upper = hips, shoulders
-    else:
-        return np.array([0.0, -1.0])
-    up = _unit(points[upper, :2].mean(0) - points[lower, :2].mean(0))
-    return np.array([0.0, -1.0]) if up is None else up
-
-
-def _unit(vector: Doubles) -> Doubles | None:
-    length = float(np.hypot(*vector))
-    return vector / length if length > 1e-6 else None
-
-
-def _distance(points: Doubles, a: int, b: int) -> float:
-    return float(np.hypot(*(points[a, :2] - points[b, :2])))
-
-
 def _share_out(
-    guesses: list[_Guess | None], persons: Boxes, candidates: Boxes, scores: Floats
+    guesses: list[HeadGuess | None], persons: Boxes, candidates: Boxes, scores: Floats
 ) -> NDArray[np.int64]:
     """(N,) candidate of each person or -1; a head belongs to one person only, best fit first."""
     chosen = np.full(len(persons), -1, dtype=np.int64)
@@ -288,7 +141,7 @@ def _share_out(
     return chosen
 
 
-def _fit(guess: _Guess | None, person: Boxes, candidates: Boxes, scores: Floats) -> Doubles:
+def _fit(guess: HeadGuess | None, person: Boxes, candidates: Boxes, scores: Floats) -> Doubles:
     """(M,) how well each head candidate suits a person; 0 where it cannot be this person's."""
     width, height = person[2:] - person[:2]
     grown = person + np.array([-0.05, -0.05, 0.05, 0.05]) * np.array([width, height, width, height])
@@ -305,7 +158,7 @@ def _fit(guess: _Guess | None, person: Boxes, candidates: Boxes, scores: Floats)
 
 
 def _decide(
-    person: Boxes, guess: _Guess | None, found: tuple[Boxes, float] | None
+    person: Boxes, guess: HeadGuess | None, found: tuple[Boxes, float] | None
 ) -> tuple[Doubles, float, str]:
     """Box, score and source of one head from what there is."""
     if found is None and guess is None:
@@ -326,17 +179,17 @@ def _decide(
 
 
 def _upper_part(person: Boxes) -> Doubles:
-    """Where an upright person's head is, generously: the middle of the upper quarter, or a bit more."""
+    """Where an upright person's head is, generously: the middle of the upper fifth."""
     x0, y0, x1, y1 = person.astype(np.float64)
     width, height = x1 - x0, y1 - y0
-    tall = min(max(0.22 * height, min(0.5 * width, 0.4 * height)), height)
-    half = min(width / 2, 0.55 * tall)
+    tall = min(max(0.18 * height, min(0.42 * width, 0.35 * height)), height)
+    half = min(width / 2, 0.5 * tall)
     middle = (x0 + x1) / 2
     return np.array([middle - half, y0, middle + half, y0 + tall])
 
 
 def _inside(box: Doubles, person: Boxes, size: tuple[int, int]) -> Boxes:
-    """The part of a head box in the picture; where nothing is left, the upper part of the person, then 1 px."""
+    """The part of a head box in the picture; else the upper part of the person, else one pixel."""
     for attempt in (box, _upper_part(person)):
         cut = clip(attempt, *size)[0]
         if ((cut[2:] - cut[:2]) >= 1).all():
