@@ -51,7 +51,10 @@ def test_rows_are_what_the_detector_says(tmp_path: Path) -> None:
     found = table(site.run_stage(Detect(), PARAMS, inputs, tmp_path / "a")).view(site.SESSION, "cam2")
     folder = inputs["weights"].path
     detector = mm.Detector(
-        mm.load_config(folder / "config.py"), folder / "model.safetensors", long_side=160, score_threshold=0.001
+        mm.load_config(folder / "config.py"),
+        folder / "model.safetensors",
+        long_side=160,
+        score_threshold=0.001,
     )
     for index, _, picture in frames(tmp_path / "cam2.mp4"):
         xyxy, score, label = detector.predict([picture])[0]
@@ -66,7 +69,12 @@ def test_import_keeps_tensors_and_checks_digests(tmp_path: Path) -> None:
     params, externals = import_weights_node("detector", "tiny", weights, None, long_side=160)
     done = site.run_stage(ImportWeights(), params, {}, tmp_path / "a", externals=externals)
     info = read_info(done.path)
-    assert (info.kind, info.classes, info.source, info.long_side) == ("detector", ("person", "head"), "tiny", 160)
+    assert (info.kind, info.classes, info.source, info.long_side) == (
+        "detector",
+        ("person", "head"),
+        "tiny",
+        160,
+    )
     assert info.sha256 == file_sha256(done.path / "model.safetensors")
     (weights / "model.safetensors").write_bytes(b"changed")
     with pytest.raises(OrveilError, match="sha256"):
