@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orveil.pipeline.graph import Graph, Node
-from orveil.pipeline.settings import EvaluateParams, ReportParams, SiteSettings
+from orveil.pipeline.settings import EvaluateParams, SiteSettings
 from orveil.stages.associate import Associate
 from orveil.stages.blur import Blur
 from orveil.stages.detect import Detect
@@ -140,7 +140,7 @@ class _Plan:
 
     def report(self) -> None:
         stage = Report(self.site.rounds, with_metrics="metrics" in self.made)
-        params = ReportParams(title=self.site.name)
+        params = self.site.report.model_copy(update={"title": self.site.report.title or self.site.name})
         self.graph.add("report", stage, params, inputs={name: self.made[name] for name in stage.consumes})
 
     def _of(self, suffix: str, *names: str) -> Mapping[str, Node]:
