@@ -70,6 +70,7 @@ class Finetune:
             work_dir,
             _options(mm, params, context.seed, self.needs.threads),
             init=start / "model.safetensors",
+            hooks=_pull(config, inputs["anchor"].path / "model.safetensors", params.anchor),
             progress=context.progress,
         )
         keep_log(work_dir, out)
@@ -85,13 +86,21 @@ class Finetune:
         )
 
 
+def _pull(config: Any, anchor: Path, strength: float) -> list[Any]:
+    """The hook that draws the weights towards those of the first round (L2-SP), where it is asked for."""
+    if strength == 0:
+        return []
+    from orveil.stages import mm, mm_hooks  # OpenMMLab loads slowly
+
+    return [mm_hooks.PullToStartHook(mm.build_detector(config, anchor), strength)]
+
+
 def _options(mm: Any, params: FinetuneParams, seed: int, threads: int) -> Any:
     return mm.TrainOptions(
         iterations=params.iterations,
         batch_size=params.batch_size,
         learning_rate=params.learning_rate,
         ema_decay=params.ema_decay,
-        anchor=params.anchor,
         long_side=params.long_side,
         augment=mm.Augment(),
         seed=seed % SEED_RANGE,
