@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+
 from orveil.pipeline.errors import OrveilError
 from orveil.pipeline.types import Column, Table
 

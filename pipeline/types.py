@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
 from orveil.pipeline.errors import OrveilError
 
 __all__ = [

@@ -111,8 +111,8 @@ def pull(
     """Fetch a model and check it; a file that is here and right is not fetched again.
 
     The file appears under its name only when it is whole and right. Where only the first digits of the sha256
-    are published, the first pull checks these; where none are, it trusts the connection. Either way it pins the
-    whole digest beside the file (`<file>.sha256`), and every later pull and verify must meet the pin.
+    are published, the first pull checks these; where none are, it trusts the connection. Either way it pins
+    the whole digest beside the file (`<file>.sha256`), and every later pull and verify must meet the pin.
 
     Args:
         name: of the registry.

@@ -1,8 +1,8 @@
 """Results of a run under readable names: `<work>/results/`, besides the content-addressed artifacts.
 
-    results/report.html, report.json, metrics.json      copies
-    results/bundle/                                     the folder to copy to the appliance
-    results/blurred/<session>-<camera>.mp4, .json       hard links where the file system has them, else copies
+results/report.html, report.json, metrics.json      copies
+results/bundle/                                     the folder to copy to the appliance
+results/blurred/<session>-<camera>.mp4, .json       hard links where the file system has them, else copies
 """
 
 from __future__ import annotations

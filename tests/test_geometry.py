@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
+
 from orveil.pipeline import geometry as g
 
 FEW = settings(max_examples=60, deadline=None)
