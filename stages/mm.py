@@ -14,6 +14,7 @@ from orveil.stages.mm_config import config_names, load_config, resolved_config_t
 from orveil.stages.mm_data import Augment, DetectionSample, PoseSample, SampleSource
 from orveil.stages.mm_detector import Detector, Prediction, build_detector, dense_predictions, rect_input
 from orveil.stages.mm_heads import teacher_loss
+from orveil.stages.mm_hooks import Hook
 from orveil.stages.mm_pose import PoseEstimator, build_pose, crop_affine
 from orveil.stages.mm_train import (
     TrainOptions,
@@ -27,9 +28,9 @@ from orveil.stages.mm_train import (
 from orveil.stages.mm_weights import load_weights, read_weights, write_weights
 
 __all__ = [
-    "Augment", "DetectionSample", "Detector", "PoseEstimator", "PoseSample", "Prediction", "SampleSource",
-    "TrainOptions", "TrainResult", "build_detector", "build_pose", "config_names", "crop_affine",
-    "dense_predictions", "detection_item", "load_config", "load_weights", "pose_item", "read_weights",
-    "rect_input", "resolved_config_text", "teacher_loss", "train", "train_detector", "train_pose",
-    "write_weights",
+    "Augment", "DetectionSample", "Detector", "Hook", "PoseEstimator", "PoseSample", "Prediction",
+    "SampleSource", "TrainOptions", "TrainResult", "build_detector", "build_pose", "config_names",
+    "crop_affine", "dense_predictions", "detection_item", "load_config", "load_weights", "pose_item",
+    "read_weights", "rect_input", "resolved_config_text", "teacher_loss", "train", "train_detector",
+    "train_pose", "write_weights",
 ]  # fmt: skip

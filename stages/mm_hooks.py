@@ -25,6 +25,7 @@ __all__ = [
     "CHECKPOINT",
     "AtomicCheckpointHook",
     "FrozenBatchNormHook",
+    "Hook",
     "ProgressHook",
     "PullToStartHook",
     "ReseedHook",

@@ -45,12 +45,14 @@ def build_pose(
             where=str(config.get("filename") or "config"),
             remedy='a pose config says kind = "pose"',
         )
-    with DefaultScope.overwrite_default_scope("mmpose"):
-        model: nn.Module = MODELS.build(copy.deepcopy(config.model))
-    if weights is None:
+    with DefaultScope.overwrite_default_scope("mmpose"), torch.random.fork_rng(devices=[]):
+        # Some layers draw their weights when they are made, others in `init_weights`.
         torch.manual_seed(seed)
-        model.init_weights()
-    else:
+        # The registry takes keys out of the config that it builds from.
+        model: nn.Module = MODELS.build(copy.deepcopy(config.model))
+        if weights is None:
+            model.init_weights()
+    if weights is not None:
         load_weights(model, weights)
     return model.eval()
 

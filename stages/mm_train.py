@@ -318,18 +318,19 @@ def _optimizer(options: TrainOptions, lr_scale: Mapping[str, float]) -> dict[str
 
 
 def _schedule(options: TrainOptions) -> list[dict[str, Any]]:
-    warmup = min(options.warmup, max(1, options.iterations // 2))
-    return [
-        {"type": "LinearLR", "start_factor": 0.02, "by_epoch": False, "begin": 0, "end": warmup},
-        {
-            "type": "CosineAnnealingLR",
-            "by_epoch": False,
-            "begin": warmup,
-            "end": options.iterations,
-            "T_max": max(1, options.iterations - warmup),
-            "eta_min_ratio": options.final_rate,
-        },
-    ]
+    warmup = min(options.warmup, options.iterations // 2)
+    # A rise over one iteration would never reach the top: mmengine's rise takes end - begin - 1 steps.
+    warmup = warmup if warmup > 1 else 0
+    rise = {"type": "LinearLR", "start_factor": 0.02, "by_epoch": False, "begin": 0, "end": warmup}
+    fall = {
+        "type": "CosineAnnealingLR",
+        "by_epoch": False,
+        "begin": warmup,
+        "end": options.iterations,
+        "T_max": options.iterations - warmup,
+        "eta_min_ratio": options.final_rate,
+    }
+    return [rise, fall] if warmup > 0 else [fall]
 
 
 def train(

@@ -57,7 +57,7 @@ def test_mmcv_suppresses_through_the_stand_in():
 @pytest.mark.skipif(compat.STATUS["mmcv operators"] == "real", reason="this mmcv is compiled")
 def test_an_operator_that_is_missing_says_so_only_when_called():
     operator = importlib.import_module("mmcv._ext").roi_align_forward
-    with pytest.raises(RuntimeError, match="roi_align_forward.*compiled mmcv"):
+    with pytest.raises(RuntimeError, match="compiled mmcv"):
         operator()
 
 
