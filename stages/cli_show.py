@@ -95,13 +95,18 @@ def show_status(console: Console, nodes: Sequence[NodeStatus], running: str) -> 
     table.columns[-1].justify = "left"
     for node in nodes:
         total = "?" if node.total is None else str(node.total)
-        waits = f"waits for {', '.join(node.waits_for)}" if node.waits_for else (node.digest or "")[:12]
+        waits = f"waits for {_some(node.waits_for)}" if node.waits_for else (node.digest or "")[:12]
         state = f"[{STATES[node.state]}]{node.state}[/]"
         work = clock_text(node.seconds) if node.seconds else ""
         table.add_row(node.node, state, f"{node.done}/{total}", work, f"[dim]{waits}[/]")
     console.print(table)
     done = sum(node.state == "done" for node in nodes)
     console.print(f"{done} of {len(nodes)} nodes done. {running}".strip(), highlight=False)
+
+
+def _some(names: Sequence[str], most: int = 2) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def show_explanation(console: Console, explanation: Explanation) -> None:
