@@ -92,7 +92,7 @@ STATES = {"done": "green", "partial": "yellow", "ready": "cyan", "waiting": "dim
 def show_status(console: Console, nodes: Sequence[NodeStatus], running: str) -> None:
     """One line per node; `running` says who works on it now, empty for nobody."""
     table = _table("node", "state", "shards", "work", "", left=2)
-    table.columns[-1].justify = "left"
+    table.columns[-1].justify, table.columns[-1].no_wrap = "left", True
     for node in nodes:
         total = "?" if node.total is None else str(node.total)
         waits = f"waits for {_some(node.waits_for)}" if node.waits_for else (node.digest or "")[:12]
