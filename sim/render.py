@@ -6,6 +6,7 @@ where there is one (`MUJOCO_EGL_DEVICE_ID` chooses it), else in software through
 
 from __future__ import annotations
 
+import atexit
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,6 +73,8 @@ def _gl_context(mj: Any) -> None:
                 where=f"MUJOCO_GL={os.environ.get('MUJOCO_GL')}",
                 remedy="run scripts/setup_sim (Mesa EGL), or set MUJOCO_EGL_DEVICE_ID to a GPU that can draw",
             ) from error
+        # Freed at exit while its library is still there; left to the interpreter it complains.
+        atexit.register(_gl[0].free)
     _gl[0].make_current()
 
 

@@ -29,7 +29,7 @@ from orveil.sim.truth import Truth, plain_view, silhouette_area
 def why_no_graphics() -> str:
     """Empty where a picture can be drawn."""
     try:
-        load_mujoco().GLContext(16, 16)
+        load_mujoco().GLContext(16, 16).free()
     except Exception as error:
         return f"no OpenGL here ({type(error).__name__}: {error}); scripts/setup_sim installs it"
     return ""
