@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -144,7 +145,8 @@ def render_site(options: SiteOptions, out: Path, progress: Progress | None = Non
     """
     load_mujoco()
     work = out / ".partial"
-    work.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(work, ignore_errors=True)  # What an interrupted run left, perhaps of other options.
+    work.mkdir(parents=True)
     plans = plan_cameras(options)
     stems = [work / f"cam{plan.id:02d}" for plan in plans]
     tasks = [(options, plan, str(stem)) for plan, stem in zip(plans, stems, strict=True)]

@@ -210,8 +210,11 @@ def test_site_with_gaps_offsets_lens_sound_and_mixed_cameras(tmp_path: Path) -> 
 
 def test_same_options_give_the_same_files_and_nobody_means_nobody(tmp_path: Path) -> None:
     options = SiteOptions(seed=3, cameras=1, people=0, seconds=0.5, fps=4.0, width=128, height=96, samples=0)
+    (tmp_path / "b/.partial").mkdir(parents=True)
+    (tmp_path / "b/.partial/cam09.mp4").write_bytes(b"left by an interrupted run")
     for name in ("a", "b"):
         render_site(options, tmp_path / name)
+    assert sorted(p.name for p in (tmp_path / "b").iterdir()) == ["cam01.mp4", "gt.json"]
     assert (tmp_path / "a/gt.json").read_bytes() == (tmp_path / "b/gt.json").read_bytes()
     assert (tmp_path / "a/cam01.mp4").read_bytes() == (tmp_path / "b/cam01.mp4").read_bytes()
     gt = json.loads((tmp_path / "a/gt.json").read_text())
