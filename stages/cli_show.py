@@ -92,7 +92,7 @@ STATES = {"done": "green", "partial": "yellow", "ready": "cyan", "waiting": "dim
 def show_status(console: Console, nodes: Sequence[NodeStatus], running: str) -> None:
     """One line per node; `running` says who works on it now, empty for nobody."""
     table = _table("node", "state", "shards", "work", "", left=2)
-    table.columns[-1].justify, table.columns[-1].no_wrap = "left", True
+    table.columns[-1].justify = "left"
     for node in nodes:
         total = "?" if node.total is None else str(node.total)
         waits = f"waits for {_some(node.waits_for)}" if node.waits_for else (node.digest or "")[:12]
@@ -104,9 +104,9 @@ def show_status(console: Console, nodes: Sequence[NodeStatus], running: str) -> 
     console.print(f"{done} of {len(nodes)} nodes done. {running}".strip(), highlight=False)
 
 
-def _some(names: Sequence[str], most: int = 2) -> str:
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def _some(names: Sequence[str]) -> str:
+    """The first name, and how many more there are: a line has 80 letters."""
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")
 
 
 def show_explanation(console: Console, explanation: Explanation) -> None:
