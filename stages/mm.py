@@ -16,15 +16,8 @@ from orveil.stages.mm_detector import Detector, Prediction, build_detector, dens
 from orveil.stages.mm_heads import teacher_loss
 from orveil.stages.mm_hooks import Hook
 from orveil.stages.mm_pose import PoseEstimator, build_pose, crop_affine
-from orveil.stages.mm_train import (
-    TrainOptions,
-    TrainResult,
-    detection_item,
-    pose_item,
-    train,
-    train_detector,
-    train_pose,
-)
+from orveil.stages.mm_train import TrainOptions, TrainResult, train, train_detector, train_pose
+from orveil.stages.mm_views import detection_item, pose_item
 from orveil.stages.mm_weights import load_weights, read_weights, write_weights
 
 __all__ = [

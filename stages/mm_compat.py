@@ -6,8 +6,10 @@ Every function here removes one obstacle and says which; each does nothing where
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import io
 import sys
 import types
 import warnings
@@ -20,8 +22,14 @@ import torch
 from torch import Tensor
 
 __all__ = [
-    "STATUS", "allow_checkpoint_types", "greedy_nms", "provide_mmcv_ops", "repair_torchvision",
-    "repair_xtcocotools", "silence",
+    "STATUS",
+    "allow_checkpoint_types",
+    "greedy_nms",
+    "import_datasets_quietly",
+    "provide_mmcv_ops",
+    "repair_torchvision",
+    "repair_xtcocotools",
+    "silence",
 ]  # fmt: skip
 
 REAL, ABSENT = "real", "absent"
@@ -185,6 +193,15 @@ def silence() -> str:
         # Created first, so that `init_weights` does not print every parameter of the model.
         MMLogger.get_instance("mmengine", log_level="ERROR")
     return "done"
+
+
+def import_datasets_quietly() -> None:
+    """Import mmdet's data sets, which the Runner does sooner or later, without the line that they print.
+
+    It says that a data set of the fork's makers cannot be imported, which concerns nobody here.
+    """
+    with contextlib.redirect_stdout(io.StringIO()):
+        importlib.import_module("mmdet.datasets")
 
 
 STATUS: dict[str, str] = {}
