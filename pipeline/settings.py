@@ -293,6 +293,7 @@ def _absolute(site: SiteSettings, base: Path) -> SiteSettings:
             "videos": base / site.videos if site.videos else None,
             "camera": tuple(c.model_copy(update={"path": base / c.path}) for c in site.camera),
             "evaluate": EvaluateSettings(ground_truth=base / truth if truth else None),
+            "distil": site.distil.model_copy(update={"model": _maybe_path(site.distil.model, base)}),
             "detector": _maybe_path(site.detector, base),
             "detector_config": _maybe_path(site.detector_config, base),
             "pose_model": _maybe_path(site.pose_model, base),

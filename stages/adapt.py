@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from orveil.pipeline.graph import Graph, Node
-from orveil.pipeline.settings import EvaluateParams, SiteSettings
+from orveil.pipeline.settings import EvaluateParams, Params, SiteSettings
+from orveil.pipeline.stage import Stage
 from orveil.stages.associate import Associate
 from orveil.stages.blur import Blur
 from orveil.stages.detect import Detect
@@ -29,6 +30,9 @@ from orveil.stages.track import Track
 from orveil.stages.weights import ImportWeights, file_sha256, import_weights_node
 
 __all__ = ["build_graph"]
+
+DRAWS_NUMBERS = ("associations", "labels", "weights", "pose_weights", "student")
+"""Nodes whose result depends on the site's seed."""
 
 
 def build_graph(site: SiteSettings) -> Graph:
@@ -151,15 +155,14 @@ class _Plan:
         self,
         kind: str,
         suffix: str,
-        stage: object,
-        params: object,
+        stage: Stage,
+        params: Params,
         inputs: Mapping[str, Node],
         name: str = "",
     ) -> Node:
-        """Add a node that also reads the media; the site's seed reaches every stage that trains."""
+        """Add a node that also reads the media."""
         name = name or (f"{kind}_{suffix}" if suffix else kind)
-        node = self.graph.add(
-            name, stage, params, inputs={"media": self.made["media"], **inputs}, seed=self.site.seed
-        )
+        seed = self.site.seed if kind in DRAWS_NUMBERS else 0
+        node = self.graph.add(name, stage, params, inputs={"media": self.made["media"], **inputs}, seed=seed)
         self.made[name] = node
         return node
