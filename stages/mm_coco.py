@@ -120,10 +120,18 @@ def _is_label(annotation: Mapping[str, Any], name: str) -> bool:
 
 
 class CocoPoses(_CocoPictures):
-    """Persons with COCO-WholeBody keypoints, from `folder`/pose.json."""
+    """Persons with COCO-WholeBody keypoints, from `folder`/pose.json.
 
-    def __init__(self, folder: Path) -> None:
+    Args:
+        folder: holds `pose.json` and the pictures it names.
+        part_weights: loss weights of body, feet, face, left and right hand; 110 of the 133 keypoints are in
+            face and hands, and would rule.
+    """
+
+    def __init__(self, folder: Path, part_weights: Sequence[float] = (1.0, 1.0, 1.0, 1.0, 1.0)) -> None:
         super().__init__(folder, "pose.json")
+        counts = [count for _, count in PARTS]
+        self.weights = np.repeat(np.array(part_weights, np.float32), counts)
         self.persons = [
             (image, annotation)
             for image in self.images
@@ -154,6 +162,6 @@ class CocoPoses(_CocoPictures):
             self.picture(image),
             np.array(_xyxy(annotation), np.float32),
             points[:, :2],
-            np.where(visibility > 0, 1.0, ABSENT_WEIGHT).astype(np.float32),
+            self.weights * np.where(visibility > 0, 1.0, ABSENT_WEIGHT).astype(np.float32),
             np.select([visibility == 2, visibility == 1], [1.0, OCCLUDED_LEVEL], 0.0).astype(np.float32),
         )

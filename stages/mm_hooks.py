@@ -156,6 +156,16 @@ class ProgressHook(Hook):  # type: ignore[misc]
         self.losses: dict[str, float] = {}
         self.started = self.first = 0.0
 
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Keep the smoothed losses, so that a resumed run reports what the undisturbed one did."""
+        del runner
+        checkpoint["smoothed_losses"] = dict(self.losses)
+
+    def after_load_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        """Take the smoothed losses up again."""
+        del runner
+        self.losses = dict(checkpoint.get("smoothed_losses", {}))
+
     def before_train(self, runner: Any) -> None:
         """Start the clock; a resumed run counts its own iterations only."""
         self.started, self.first = time.monotonic(), runner.iter

@@ -67,6 +67,11 @@ POSE = TrainOptions(
     checkpoint_every=200,
     bfloat16=True,
 )
+DETECTOR_AGAIN = replace(DETECTOR, iterations=3000, learning_rate=1e-3, warmup=50, late_share=0.4, seed=1)
+POSE_AGAIN = replace(POSE, iterations=6000, warmup=50, late_share=0.3, seed=1)
+"""Second phases: warm restarts from the results of the first."""
+PART_WEIGHTS = (3.0, 2.0, 1.0, 0.5, 0.5)
+"""Loss weights of body, feet, face and hands in the second phase; the first learns the face best."""
 POSE_START = 1200
 """Iteration of the detector's training whose backbone and neck the pose model starts from."""
 SNAPSHOT = "snapshot.safetensors"
@@ -106,25 +111,41 @@ def render(plan: Plan) -> None:
 
 
 def detector(plan: Plan) -> TrainResult:
-    """Train the detector, or go on with it."""
+    """Train the detector in two phases, or go on with it."""
     config = load_config("detector_embedded")
     source = CocoDetections(plan.work / "source", config.classes)
     options = plan.options(DETECTOR)
     snapshot = SnapshotHook(min(POSE_START, options.iterations), SNAPSHOT)
-    return train_detector(
+    first = train_detector(
         config, source, plan.work / "detector", options, hooks=[snapshot], progress=_say("detector")
+    )
+    return train_detector(
+        config,
+        source,
+        plan.work / "detector-again",
+        plan.options(DETECTOR_AGAIN),
+        init=first.weights,
+        progress=_say("detector, second phase"),
     )
 
 
 def pose(plan: Plan) -> TrainResult:
-    """Train the pose model, or go on with it."""
+    """Train the pose model in two phases, or go on with it."""
     config = load_config("pose_embedded")
-    source = CocoPoses(plan.work / "source")
     start = build_pose(config, seed=POSE.seed).state_dict()
     shared = read_weights(plan.work / "detector" / SNAPSHOT)
     start |= {name: t for name, t in shared.items() if name in start and t.shape == start[name].shape}
-    return train_pose(
+    source = CocoPoses(plan.work / "source")
+    first = train_pose(
         config, source, plan.work / "pose", plan.options(POSE), init=start, progress=_say("pose")
+    )
+    return train_pose(
+        config,
+        CocoPoses(plan.work / "source", PART_WEIGHTS),
+        plan.work / "pose-again",
+        plan.options(POSE_AGAIN),
+        init=first.weights,
+        progress=_say("pose, second phase"),
     )
 
 
@@ -133,7 +154,7 @@ def publish(plan: Plan, destination: Path) -> None:
     figures: dict[str, dict[str, float]] = {}
     digests: dict[str, str] = {}
     for name in ("detector", "pose"):
-        state = read_weights(plan.work / name / "final.safetensors")
+        state = read_weights(plan.work / f"{name}-again" / "final.safetensors")
         path = destination / f"embedded-{name}.safetensors"
         digests[name] = write_weights(state, path, half=True)
         # Measured as stored: half precision is part of the model that people get.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,14 +42,15 @@ A person or head of which less than 10 % is in sight, or that is smaller than 8 
 label nor background.
 
 ## Schedule
-| | detector | pose model |
-|---|---|---|
+| | detector | detector, second phase | pose model | pose model, second phase |
+|---|---|---|---|---|
 {schedule}
 
-AdamW, cosine decay, moving average of the weights, bfloat16 mixed precision; PyTorch {torch}. Losses: quality
-focal and GIoU (RTMDet); divergence of the SimCC vectors (RTMPose), a cross-entropy over the cells of the
-keypoints' maps, and a squared error that teaches the confidence: 1 for a keypoint in sight, 0.3 behind
-something, 0 out of the picture.
+The second phase starts from the result of the first. AdamW, cosine decay, moving average of the weights,
+bfloat16 mixed precision; PyTorch {torch}. Losses: quality focal and GIoU (RTMDet); divergence of the SimCC
+vectors (RTMPose), a cross-entropy over the cells of the keypoints' maps, and a squared error that teaches the
+confidence: 1 for a keypoint in sight, 0.3 behind something, 0 out of the picture. In its second phase the
+pose model weighs body, feet, face and the two hands by {weights}.
 
 ## On held-out source scenes
 {heldout} pictures of rooms with seeds from 20000, none of them seen in training, with the files as stored.
@@ -70,7 +71,7 @@ are a few pixels in size and their keypoints follow the head and the wrist. {lon
 """
 
 
-def _schedule(detector: TrainOptions, pose: TrainOptions) -> str:
+def _schedule(phases: Sequence[TrainOptions]) -> str:
     rows = []
     for label, name in (
         ("iterations", "iterations"),
@@ -79,7 +80,8 @@ def _schedule(detector: TrainOptions, pose: TrainOptions) -> str:
         ("seed", "seed"),
         ("threads", "threads"),
     ):
-        rows.append(f"| {label} | {getattr(detector, name)} | {getattr(pose, name)} |")
+        values = " | ".join(str(getattr(phase, name)) for phase in phases)
+        rows.append(f"| {label} | {values} |")
     return "\n".join(rows)
 
 
@@ -94,7 +96,17 @@ def write_card(
         figures: measured figures of "detector" and "pose".
         digests: sha256 of the two files.
     """
-    from orveil.stages.mm_scratch import DETECTOR, POSE, POSE_START, SIZES
+    from orveil.stages.mm_scratch import (
+        DETECTOR,
+        DETECTOR_AGAIN,
+        PART_WEIGHTS,
+        POSE,
+        POSE_AGAIN,
+        POSE_START,
+        SIZES,
+    )
+
+    phases = (DETECTOR, DETECTOR_AGAIN, POSE, POSE_AGAIN)
 
     rows = [f"| {kind}: {name} | {value} |" for kind, part in figures.items() for name, value in part.items()]
     longer = (
@@ -109,7 +121,8 @@ def write_card(
         heldout=plan.heldout,
         sizes=SIZES,
         start=POSE_START,
-        schedule=_schedule(plan.options(DETECTOR), plan.options(POSE)),
+        schedule=_schedule([plan.options(phase) for phase in phases]),
+        weights="{:g}, {:g}, {:g}, {:g} and {:g}".format(*PART_WEIGHTS),
         torch=torch.__version__.split("+")[0],
         figures="\n".join(rows),
         long=longer,

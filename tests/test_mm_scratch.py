@@ -82,6 +82,12 @@ def test_a_person_becomes_a_pose_sample(folder: Path):
     assert sample.weights[23] == pytest.approx(0.1)
 
 
+def test_parts_of_the_body_can_weigh_differently(folder: Path):
+    sample = CocoPoses(folder, (3.0, 2.0, 1.0, 0.5, 0.25))[0]
+    weights = [float(sample.weights[i]) for i in (0, 17, 23, 91, 112)]
+    assert weights == pytest.approx([3.0, 2.0, 0.1, 0.5, 0.25])
+
+
 def test_missing_files_are_named(folder: Path):
     (folder / "a.jpg").unlink()
     with pytest.raises(OrveilError) as caught:

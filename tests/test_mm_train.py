@@ -73,6 +73,7 @@ def test_killed_and_started_again_gives_the_same_bytes(undisturbed: mm.TrainResu
     again = run(tmp_path)
     assert again.sha256 == undisturbed.sha256
     assert again.weights.read_bytes() == undisturbed.weights.read_bytes()
+    assert again.losses == undisturbed.losses
     # Nothing is left to do, and the result is still the same.
     assert run(tmp_path).sha256 == undisturbed.sha256
 
