@@ -47,7 +47,10 @@ def unsettle(model: torch.nn.Module, seed: int = 0) -> torch.nn.Module:
             if "convs" in name and weight.dim() == 4:
                 weight.data.normal_(0, 0.1, generator=generator)
         for layer in model.bbox_head.rtm_cls:
-            layer.weight.data.normal_(0, 6.0, generator=generator)
+            # The same spread for every class, so that none crowds out the other.
+            weight = torch.randn(layer.weight.shape[1:], generator=generator) * 6.0
+            signs = torch.tensor([1.0, -1.0]).repeat(40)[: len(layer.weight)]
+            layer.weight.data.copy_(weight * signs.view(-1, 1, 1, 1))
             layer.bias.data.fill_(-2.0)
         for layer in model.bbox_head.rtm_reg:
             layer.weight.data.normal_(0, 2.0, generator=generator)
