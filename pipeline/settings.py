@@ -94,6 +94,9 @@ class PseudoLabelParams(Params):
     false_discovery_rate: float = Field(
         0.05, gt=0, lt=1, description="share of wrong boxes accepted among recovered ones"
     )
+    ignore_from: float = Field(
+        0.3, gt=0, lt=1, description="doubtful boxes from this probability are ignored; below, background"
+    )
     min_side_px: float = Field(12.0, ge=1, description="smaller boxes are no labels")
     frames: int = Field(240, ge=8, description="training frames to choose over all cameras")
     holdout: float = Field(

@@ -41,8 +41,8 @@ CERTAIN_IOU = 0.75
 """Overlap from which they are, even where both are matched to different persons."""
 NESTED = 0.8
 """Share of the smaller of two boxes inside the other from which it may be a part of the same person."""
-LEAST_POSITIVE, LEAST_IGNORE = 0.5, 0.1
-"""Probabilities below which no box is positive, and below which a box is background."""
+LEAST_POSITIVE = 0.5
+"""Probability below which no box is positive."""
 
 
 class PseudoLabel:
@@ -113,12 +113,13 @@ def label_session(
     evidence = weigh(frames, tracks, associations)
     probability = sigmoid(evidence.log_odds)
     sides = tracks.xyxy[:, 2:] - tracks.xyxy[:, :2]
-    usable = (sides.min(axis=1) >= params.min_side_px) & (probability >= LEAST_IGNORE / 2)
+    usable = (sides.min(axis=1) >= params.min_side_px) & (probability >= params.ignore_from / 2)
     shown = _one_per_person(tracks, evidence, probability, usable)
     kept = np.flatnonzero(shown.kept)
     probability = np.where(shown.nested, np.minimum(probability, 0.5), probability)
     positive = _discoveries(probability[kept], params.false_discovery_rate)
-    kept, positive = kept[probability[kept] >= LEAST_IGNORE], positive[probability[kept] >= LEAST_IGNORE]
+    worth = positive | (probability[kept] >= params.ignore_from)
+    kept, positive = kept[worth], positive[worth]
     positive &= ~shown.nested[kept]
     return _table(tracks, evidence, probability, kept, positive, params.round)
 
