@@ -42,7 +42,7 @@ class Export:
     """Export `student` to ONNX, compare it with PyTorch on the site's frames, and choose its thresholds."""
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
@@ -260,7 +260,7 @@ def _hits(found: Sequence[Boxes], targets: Sequence[FrameTargets], number: int, 
         hidden = np.isin(target.ignored_labels, (ALL_CLASSES, label))
         frames.append(
             (boxes.xyxy[mine], boxes.score[mine], target.xyxy[target.labels == label],
-             as_boxes(target.ignored[hidden]))
+             as_boxes(target.ignored[hidden]), target.ignored_scores[hidden])
         )  # fmt: skip
     return count_hits(frames, MIN_IOU[name])
 

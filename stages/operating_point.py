@@ -18,15 +18,18 @@ Boxes = NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """Detections of one class over all frames; those on ignored places are left out.
+    """Detections of one class over all frames.
 
     Attributes:
-        score: (N,); hit: (N,) bool, whether the detection found a label that no better one found.
+        score: (N,).
+        hit: (N,) bool, whether the detection found a label that no better one found.
+        worth: (N,) in [0, 1], how likely it is right: 1 for a hit, and on a doubtful place its probability.
         labels: how many labels there are.
     """
 
     score: NDArray[np.float64]
     hit: NDArray[np.bool_]
+    worth: NDArray[np.float64]
     labels: int
 
     def recall(self, score: float) -> float:
@@ -35,8 +38,8 @@ class Hits:
         return found / self.labels if self.labels else 1.0
 
     def precision(self, score: float) -> float:
-        """Share of detections at this score or above that are hits; 1 where there are none."""
-        chosen = self.hit[self.score >= score]
+        """Share of detections at this score or above that are right; 1 where there are none."""
+        chosen = self.worth[self.score >= score]
         return float(chosen.mean()) if len(chosen) else 1.0
 
 
@@ -50,39 +53,45 @@ class OperatingPoint:
     labels: int
 
 
-def count_hits(frames: Sequence[tuple[Boxes, NDArray[Any], Boxes, Boxes]], min_iou: float) -> Hits:
+def count_hits(
+    frames: Sequence[tuple[Boxes, NDArray[Any], Boxes, Boxes, NDArray[Any]]], min_iou: float
+) -> Hits:
     """Match detections to labels, best score first, as in the PASCAL VOC rules.
 
+    A detection on a doubtful place is neither right nor wrong: it counts with that place's probability.
+    Leaving it out would make every threshold look precise where nearly all candidates are doubtful.
+
     Args:
-        frames: for each frame detected boxes (D, 4), scores (D,), labelled boxes (K, 4), ignored (M, 4).
+        frames: for each frame detected boxes (D, 4) and scores (D,), labelled boxes (K, 4), doubtful places
+            (M, 4) and their probabilities (M,).
         min_iou: overlap from which a detection finds a label.
     """
     scores: list[float] = []
     hits: list[bool] = []
-    for xyxy, score, labelled, ignored in frames:
+    worths: list[float] = []
+    for xyxy, score, labelled, doubtful, chance in frames:
         order = np.argsort(-np.asarray(score, np.float64), kind="stable")
         overlap = iou(xyxy, labelled)
-        hidden = _covered(xyxy, ignored)
+        likely = _likely(xyxy, doubtful, chance)
         free = np.ones(len(labelled), dtype=bool)
         for row in order.tolist():
             best = np.where(free, overlap[row], -1.0)
             partner = int(best.argmax()) if len(best) else -1
-            if partner >= 0 and best[partner] >= min_iou:
+            found = partner >= 0 and best[partner] >= min_iou
+            if found:
                 free[partner] = False
-                scores.append(float(score[row]))
-                hits.append(True)
-            elif not hidden[row]:
-                scores.append(float(score[row]))
-                hits.append(False)
-    total = sum(len(labelled) for _, _, labelled, _ in frames)
-    return Hits(np.array(scores, np.float64), np.array(hits, dtype=bool), total)
+            scores.append(float(score[row]))
+            hits.append(found)
+            worths.append(1.0 if found else float(likely[row]))
+    total = sum(len(frame[2]) for frame in frames)
+    return Hits(np.array(scores, np.float64), np.array(hits, dtype=bool), np.array(worths, np.float64), total)
 
 
-def _covered(xyxy: Boxes, ignored: Boxes) -> NDArray[np.bool_]:
-    """(D,) bool: at least half of the box lies in one ignored place."""
-    boxes = as_boxes(xyxy)
-    inside = intersection(boxes, as_boxes(ignored)).max(axis=1, initial=0.0)
-    return np.asarray(inside >= 0.5 * np.maximum(area(boxes), 1e-6))
+def _likely(xyxy: Boxes, doubtful: Boxes, chance: NDArray[Any]) -> NDArray[np.float64]:
+    """(D,) probability of the doubtful place that holds at least half of a box; 0 where there is none."""
+    boxes, places = as_boxes(xyxy), as_boxes(doubtful)
+    held = intersection(boxes, places) >= 0.5 * np.maximum(area(boxes), 1e-6)[:, None]
+    return np.asarray((held * np.asarray(chance, np.float64)[None]).max(axis=1, initial=0.0))
 
 
 def choose(hits: Hits, floor: float, recall_share: float, min_precision: float) -> OperatingPoint:

@@ -33,6 +33,7 @@ class FrameTargets:
         xyxy: (K, 4); labels: (K,) PERSON or HEAD; weights: (K,) in the loss.
         ignored: (M, 4) places that are neither object nor background.
         ignored_labels: (M,) PERSON, HEAD or `ALL_CLASSES`.
+        ignored_scores: (M,) how likely there is something of that class after all.
     """
 
     session: str
@@ -43,6 +44,7 @@ class FrameTargets:
     weights: NDArray[np.float32]
     ignored: Boxes
     ignored_labels: NDArray[np.int64]
+    ignored_scores: NDArray[np.float32]
 
 
 def frame_targets(
@@ -82,7 +84,7 @@ def _one_frame(key: tuple[str, str, int], labels: PseudoLabels, poses: Poses | N
     ignored = [labels.xyxy[hidden]]
     # A doubtful person hides a doubtful head as well.
     ignored_kinds = [np.where(labels.label[hidden] == PERSON, ALL_CLASSES, labels.label[hidden])]
-    head, trust, unsure = _pose_heads(labels.select(person), poses)
+    head, trust, unsure, chance = _pose_heads(labels.select(person), poses)
     boxes.append(head)
     kinds.append(np.full(len(head), HEAD))
     weights.append(trust)
@@ -101,21 +103,27 @@ def _one_frame(key: tuple[str, str, int], labels: PseudoLabels, poses: Poses | N
         np.concatenate(weights).astype(np.float32),
         as_boxes(np.concatenate(ignored)),
         np.concatenate(ignored_kinds).astype(np.int64),
+        np.concatenate([labels.score[hidden], chance]).astype(np.float32),
     )
 
 
-def _pose_heads(persons: PseudoLabels, poses: Poses | None) -> tuple[Boxes, NDArray[np.float32], Boxes]:
-    """Sure heads (K, 4) with their weights (K,), and places (M, 4) where a head may be."""
+def _pose_heads(
+    persons: PseudoLabels, poses: Poses | None
+) -> tuple[Boxes, NDArray[np.float32], Boxes, NDArray[np.float32]]:
+    """Sure heads (K, 4) with their weights (K,); places (M, 4) where a head may be, and how likely (M,)."""
     if poses is None:
-        return as_boxes([]), np.zeros(0, np.float32), persons.xyxy
+        return as_boxes([]), np.zeros(0, np.float32), persons.xyxy, persons.score
     row_of = {label: row for row, label in enumerate(poses.label_id.tolist())}
     rows = np.array([row_of.get(label, -1) for label in persons.label_id.tolist()], dtype=np.int64)
-    without = persons.xyxy[rows < 0]
-    rows, weight = rows[rows >= 0], persons.weight[rows >= 0]
-    sure = poses.head_score[rows] >= SURE_HEAD
+    alone = rows < 0
+    rows, weight = rows[~alone], persons.weight[~alone]
+    score = poses.head_score[rows]
+    sure = score >= SURE_HEAD
     unsure = expand(poses.head_xyxy[rows[~sure]], HEAD_MARGIN)
-    trust = (weight * poses.head_score[rows])[sure].astype(np.float32)
-    return poses.head_xyxy[rows[sure]], trust, as_boxes(np.concatenate([without, unsure]))
+    trust = (weight * score)[sure].astype(np.float32)
+    places = as_boxes(np.concatenate([persons.xyxy[alone], unsure]))
+    chance = np.concatenate([persons.score[alone], score[~sure]]).astype(np.float32)
+    return poses.head_xyxy[rows[sure]], trust, places, chance
 
 
 def training_targets(

@@ -19,19 +19,19 @@ def box(*numbers: float) -> np.ndarray:
 
 
 def hits(pairs: list[tuple[float, bool]], labels: int) -> Hits:
-    return Hits(np.array([s for s, _ in pairs]), np.array([h for _, h in pairs], dtype=bool), labels)
+    found = np.array([h for _, h in pairs], dtype=bool)
+    return Hits(np.array([s for s, _ in pairs]), found, found.astype(float), labels)
 
 
-def test_matching_counts_each_label_once_and_leaves_out_ignored_places() -> None:
+def test_matching_counts_each_label_once_and_doubtful_places_by_their_probability() -> None:
     detections = box(0, 1, 50, 100)
     scores = np.array([0.6, 0.9, 0.5, 0.4])
-    found = count_hits([(detections, scores, box(0), box(48))], 0.5)
+    found = count_hits([(detections, scores, box(0), box(48, 54), np.array([0.25, 0.2]))], 0.5)
     assert found.labels == 1
-    assert sorted(zip(found.score.tolist(), found.hit.tolist(), strict=True)) == [
-        (0.4, False),
-        (0.6, False),
-        (0.9, True),
-    ]
+    rows = zip(found.score.tolist(), found.hit.tolist(), found.worth.tolist(), strict=True)
+    assert sorted(rows) == [(0.4, False, 0.0), (0.5, False, 0.25), (0.6, False, 0.0), (0.9, True, 1.0)]
+    assert found.precision(0.5) == pytest.approx(1.25 / 3)
+    assert found.recall(0.5) == 1.0
 
 
 def test_threshold_keeps_the_recall() -> None:

@@ -75,6 +75,7 @@ def test_an_unsure_head_is_ignored_with_its_surroundings() -> None:
     assert target.labels.tolist() == [PERSON]
     assert target.ignored_labels.tolist() == [HEAD]
     np.testing.assert_allclose(target.ignored[0], HEAD_BOX + np.array([-6, -6, 6, 6]))
+    np.testing.assert_allclose(target.ignored_scores, [0.3])
 
 
 @pytest.mark.parametrize("table", [poses(), None])
@@ -118,6 +119,7 @@ def target(labels: list[int], ignored: list[int]) -> FrameTargets:
         np.linspace(0.1, 1, len(labels), dtype=np.float32),
         np.repeat(BOX[None], len(ignored), 0),
         np.array(ignored, np.int64),
+        np.full(len(ignored), 0.25, np.float32),
     )
 
 
