@@ -50,15 +50,17 @@ def _pixels(region: NDArray[np.float32], width: int, height: int, step: int = 1)
 
 
 def _shape(region: NDArray[np.float32], shape: str, x0: int, y0: int, x1: int, y1: int) -> Mask:
+    rows = (np.arange(y0, y1) + 1 > region[1]) & (np.arange(y0, y1) < region[3])
+    columns = (np.arange(x0, x1) + 1 > region[0]) & (np.arange(x0, x1) < region[2])
+    touched = np.asarray(rows[:, None] & columns[None, :])
     if shape == "box":
-        rows = (np.arange(y0, y1) + 1 > region[1]) & (np.arange(y0, y1) < region[3])
-        columns = (np.arange(x0, x1) + 1 > region[0]) & (np.arange(x0, x1) < region[2])
-        return np.asarray(rows[:, None] & columns[None, :])
+        return touched
     centre, radius = (region[:2] + region[2:]) / 2, np.maximum((region[2:] - region[:2]) / 2, 0.5)
     across = (np.abs(np.arange(x0, x1) + 0.5 - centre[0]) - 0.5).clip(0) / radius[0]
     down = (np.abs(np.arange(y0, y1) + 0.5 - centre[1]) - 0.5).clip(0) / radius[1]
     # The nearest corner of a pixel decides: what the ellipse touches is replaced as a whole.
-    return np.asarray(across[None, :] ** 2 + down[:, None] ** 2 <= 1.0)
+    # Never outside the region, which an ellipse about a region of less than a pixel would reach.
+    return touched & np.asarray(across[None, :] ** 2 + down[:, None] ** 2 <= 1.0)
 
 
 def cover_planes(planes: Planes, regions: NDArray[Any], style: str, shape: str, bits: int = 8) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from orveil.stages.mask import CELLS, cover_planes, draw_mask, fill_planes, regions_px
@@ -58,6 +58,7 @@ boxes = st.tuples(st.floats(-30, 110), st.floats(-30, 80), st.floats(0, 60), st.
 
 
 @settings(max_examples=60, deadline=None)
+@example([[0.0, 0.0, 1.0, 1.0]], 0.0, "ellipse")
 @given(st.lists(boxes, max_size=4), st.floats(0, 1), st.sampled_from(["ellipse", "box"]))
 def test_any_box_may_be_drawn(xyxy: list[list[float]], margin: float, shape: str) -> None:
     regions = regions_px(np.array(xyxy, np.float32), margin, 96, 64)
