@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from orveil.pipeline.stage import InputRef
 from orveil.pipeline.types import FACE
 from orveil.sim.rle import decode_mask
-from orveil.stages.mask import draw_mask
+from orveil.stages.redaction.mask import draw_mask
 from orveil.stages.truth import Truth, TruthBoxes
 
 __all__ = ["FaceCover", "RegionLog", "cover_faces", "measure_exposure", "summarise_cover"]

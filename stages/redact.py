@@ -24,10 +24,10 @@ from orveil.pipeline.encode import Writer, colour_of
 from orveil.pipeline.errors import OrveilError, explain_os_error
 from orveil.pipeline.media import ToArray, rotation_of, upright_size
 from orveil.pipeline.planes import bits_of, editable_format, planes_of, upright_copy
-from orveil.stages.mask import cover_planes, fill_planes, regions_px
-from orveil.stages.redaction import BlurSettings, Observer, RedactionLog, settings_of
+from orveil.stages.redaction.log import BlurSettings, Observer, RedactionLog, settings_of
+from orveil.stages.redaction.mask import cover_planes, fill_planes, regions_px
+from orveil.stages.redaction.temporal import Covered, Temporal
 from orveil.stages.runtime import Bundle, ModelError, OnnxDetector, sha256_of
-from orveil.stages.temporal import Covered, Temporal
 
 __all__ = ["BlurSettings", "Observer", "RedactionLog", "blur_video"]
 

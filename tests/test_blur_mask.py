@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from orveil.stages.mask import CELLS, cover_planes, draw_mask, fill_planes, regions_px
+from orveil.stages.redaction.mask import CELLS, cover_planes, draw_mask, fill_planes, regions_px
 
 LAYOUTS = {"420": (2, 2), "422": (1, 2), "444": (1, 1)}
 

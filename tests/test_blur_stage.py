@@ -18,7 +18,7 @@ from orveil.pipeline.tables import read_table
 from orveil.pipeline.types import HEAD, Detections
 from orveil.stages.blur import Blur
 from orveil.stages.ingest import Ingest
-from orveil.stages.mask import draw_mask
+from orveil.stages.redaction.mask import draw_mask
 from orveil.stages.sources import site_media
 
 

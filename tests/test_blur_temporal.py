@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orveil.pipeline.geometry import containment
-from orveil.stages.temporal import Covered, Temporal, targets, upper_part
+from orveil.stages.redaction.temporal import Covered, Temporal, targets, upper_part
 
 FPS = 10.0
 HEAD = np.array([[100, 50, 130, 90]], np.float32)
