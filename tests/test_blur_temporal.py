@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orveil.pipeline.geometry import containment
-from orveil.stages.redaction.temporal import Covered, Temporal, targets, upper_part
+from orveil.stages.redaction.temporal import Covered, Origin, Temporal, targets, upper_part
 
 FPS = 10.0
 HEAD = np.array([[100, 50, 130, 90]], np.float32)
@@ -116,48 +116,72 @@ PERSON = np.array([[100, 40, 160, 240]], np.float32)
 
 def known(person: np.ndarray = NOTHING, head: np.ndarray = NOTHING, face: np.ndarray | None = None) -> dict:  # type: ignore[type-arg]
     given = {"person": person, "head": head, **({} if face is None else {"face": face})}
-    return {name: (boxes, ["detected"] * len(boxes)) for name, boxes in given.items()}
+    return {
+        name: (boxes, [Origin(name, "detected", row, 0.9) for row in range(len(boxes))])
+        for name, boxes in given.items()
+    }
+
+
+def choose(evidence: dict, target: str) -> tuple[np.ndarray, tuple[str, ...]]:  # type: ignore[type-arg]
+    boxes, origins = targets(evidence, target)
+    return boxes, tuple(origin.source for origin in origins)
 
 
 def test_person_without_a_head_is_covered_at_the_top() -> None:
-    boxes, sources = targets(known(PERSON), "head")
+    boxes, sources = choose(known(PERSON), "head")
     assert sources == ("body",) and boxes[0, 1] == 40 and boxes[0, 3] == pytest.approx(110)
     head = np.array([[115, 45, 145, 80]], np.float32)
-    assert targets(known(PERSON, head), "head")[1] == ("detected",)
+    assert choose(known(PERSON, head), "head")[1] == ("detected",)
     feet = np.array([[115, 205, 145, 238]], np.float32)
-    assert targets(known(PERSON, feet), "head")[1] == ("detected", "body")
+    assert choose(known(PERSON, feet), "head")[1] == ("detected", "body")
 
 
 def test_one_head_serves_one_person() -> None:
     pair = np.concatenate([PERSON, shift(PERSON, 20, 5)]).astype(np.float32)
     head = np.array([[115, 45, 145, 80]], np.float32)
-    boxes, sources = targets(known(pair, head), "head")
+    boxes, sources = choose(known(pair, head), "head")
     assert sources == ("detected", "body") and boxes[1, 0] == 120
 
 
 def test_lying_person_without_a_head_is_covered_as_a_whole() -> None:
     lying = np.array([[100, 100, 300, 160]], np.float32)
-    np.testing.assert_array_equal(targets(known(lying), "head")[0], lying)
+    np.testing.assert_array_equal(choose(known(lying), "head")[0], lying)
     assert upper_part(NOTHING).shape == (0, 4)
 
 
 def test_face_falls_back_to_head_and_body() -> None:
     head = np.array([[115, 45, 145, 80]], np.float32)
     face = np.array([[118, 52, 142, 78]], np.float32)
-    np.testing.assert_array_equal(targets(known(PERSON, head, face), "face")[0], face)
-    np.testing.assert_array_equal(targets(known(PERSON, head, NOTHING), "face")[0], head)
-    np.testing.assert_array_equal(targets(known(PERSON, head), "face")[0], head)
-    assert targets(known(PERSON, face=NOTHING), "face")[1] == ("body",)
+    np.testing.assert_array_equal(choose(known(PERSON, head, face), "face")[0], face)
+    np.testing.assert_array_equal(choose(known(PERSON, head, NOTHING), "face")[0], head)
+    np.testing.assert_array_equal(choose(known(PERSON, head), "face")[0], head)
+    assert choose(known(PERSON, face=NOTHING), "face")[1] == ("body",)
 
 
 def test_body_target_covers_a_lone_head_with_a_body() -> None:
     head = np.array([[115, 45, 145, 80]], np.float32)
-    assert targets(known(PERSON, head), "body")[1] == ("detected",)
-    boxes, sources = targets(known(head=head), "body")
+    assert choose(known(PERSON, head), "body")[1] == ("detected",)
+    boxes, sources = choose(known(head=head), "body")
     assert sources == ("head",) and containment(boxes, head)[0, 0] == 1.0 and boxes[0, 3] > 300
 
 
 def test_nothing_anywhere() -> None:
     for target in ("face", "head", "body"):
-        boxes, sources = targets(known(), target)
+        boxes, sources = choose(known(), target)
         assert boxes.shape == (0, 4) and sources == ()
+
+
+def test_boxes_say_what_they_cover_and_which_track_they_belong_to() -> None:
+    moving = [shift(HEAD, 4 * k) for k in range(12)]
+    seen = {2: 0.9, 3: 0.6, 6: 0.8}
+    out = run(tracker(0.4), [heads(moving[k], seen[k]) if k in seen else heads(NOTHING) for k in range(12)])
+    origins = [c.origins[0] for c in out if c.origins]
+    assert {o.label for o in origins} == {"head"} and len({o.track for o in origins}) == 1
+    scores = {c.frame: c.origins[0].score for c in out if c.origins}
+    assert {k: round(v, 3) for k, v in scores.items() if not np.isnan(v)} == seen
+    both = {"person": (PERSON, np.array([0.9], np.float32)), "head": (shift(HEAD, 500), np.array([0.9]))}
+    [covered] = run(tracker(), [both])
+    assert [(o.label, o.source) for o in covered.origins] == [("head", "detected"), ("head", "body")]
+    assert np.isnan(covered.origins[1].score) and len({o.track for o in covered.origins}) == 2
+    guessed = targets(known(head=HEAD), "body")[1][0]
+    assert (guessed.label, guessed.source, guessed.track) == ("person", "head", 0)

@@ -8,10 +8,12 @@ is covered at the upper part of the body.
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from orveil.pipeline.geometry import area, as_boxes, centre, expand, interpolate, union_box
 
-__all__ = ["Covered", "Temporal", "body_of_head", "targets", "upper_part"]
+__all__ = ["Covered", "Origin", "Temporal", "body_of_head", "targets", "upper_part"]
 
 Boxes = NDArray[np.float32]
 Scored = tuple[Boxes, NDArray[np.float32]]
@@ -38,32 +40,62 @@ UPPER = 0.35
 """Head and shoulders take less than this share of a standing or sitting person's box."""
 
 
+class Origin(NamedTuple):
+    """Where a box to be covered comes from.
+
+    Attributes:
+        label: what it covers: face, head or person.
+        source: detected; filled (between detections of a track); held (before its first, after its last);
+            body (where a head must be, from a person); head (where a body must be, from a head).
+        track: number of the track, unique over all labels; -1 where there is none.
+        score: of the detection in this very frame, NaN where no detection stands behind the box.
+    """
+
+    label: str
+    source: str
+    track: int = -1
+    score: float = math.nan
+
+
 class Covered(NamedTuple):
     """What is to be covered in one frame: boxes (N, 4), and for each where it comes from."""
 
     frame: int
     xyxy: Boxes
-    sources: tuple[str, ...]
+    origins: tuple[Origin, ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The source of each box."""
+        return tuple(origin.source for origin in self.origins)
+
+
+Known = tuple[Boxes, list[Origin]]
+"""Boxes (N, 4) of one label at one time, and where each comes from."""
 
 
 @dataclass
 class _Track:
+    number: int
     times: list[float]
     boxes: list[Boxes]
+    scores: list[float]
     run: int = 0
 
     def forget(self, time: float) -> None:
         """Drop what no question about this time or a later one needs: memory must not grow with the video."""
         spare = min(bisect_right(self.times, time) - 1, len(self.times) - 2)
         if spare > 0:
-            del self.times[:spare], self.boxes[:spare]
+            del self.times[:spare], self.boxes[:spare], self.scores[:spare]
 
-    def at(self, time: float, hold_s: float) -> tuple[Boxes, str] | None:
-        """Box at a time and how it is known; None where the track does not reach."""
+    def at(self, time: float, hold_s: float) -> tuple[Boxes, str, float] | None:
+        """Box at a time, how it is known, and its detection's score; None where the track does not reach."""
         first, last = self.times[0], self.times[-1]
         if time in (first, last) or first < time < last:
             box = interpolate(np.array([time]), np.array(self.times), np.array(self.boxes))
-            return box[0], "detected" if time in self.times else "filled"
+            if time in self.times:
+                return box[0], "detected", self.scores[self.times.index(time)]
+            return box[0], "filled", math.nan
         away = first - time if time < first else time - last
         if away > hold_s:
             return None
@@ -73,15 +105,17 @@ class _Track:
             step = (time - self.times[begin]) / (self.times[begin] - self.times[other])
             shift = step * (centre(self.boxes[begin]) - centre(self.boxes[other]))
             held = np.concatenate([held, as_boxes(self.boxes[begin] + np.tile(shift[0], 2))])
-        return union_box(held), "held"
+        return union_box(held), "held", math.nan
 
 
 @dataclass
 class _Label:
-    """The tracks of one label, and the score that starts one."""
+    """The tracks of one label, the score that starts one, and the numbers that new ones get."""
 
+    name: str
     threshold: float
     hold_s: float
+    numbers: Iterator[int]
     tracks: list[_Track] = field(default_factory=list)
     runs: int = 0
     gap: tuple[int, float] = (0, 0.0)
@@ -103,25 +137,28 @@ class _Label:
                 if row not in used and column not in taken:
                     used.add(row)
                     taken.add(column)
-                    self._join(open_tracks[row], time, xyxy[column])
+                    self._join(open_tracks[row], time, xyxy[column], float(score[column]))
         for column in range(len(xyxy)):
             if column not in taken and score[column] >= self.threshold:
-                self.tracks.append(_Track([time], [xyxy[column]], self.runs))
+                start = [time], [xyxy[column]], [float(score[column])]
+                self.tracks.append(_Track(next(self.numbers), *start, self.runs))
 
-    def _join(self, track: _Track, time: float, box: Boxes) -> None:
+    def _join(self, track: _Track, time: float, box: Boxes, score: float) -> None:
         missed = self.runs - track.run - 1
         self.gap = max(self.gap, (missed, time - track.times[-1] if missed else 0.0))
         track.run = self.runs
         track.times.append(time)
         track.boxes.append(box)
+        track.scores.append(score)
 
-    def at(self, time: float) -> tuple[Boxes, list[str]]:
+    def at(self, time: float) -> Known:
         """Boxes (N, 4) at a time, and how each is known; forgets tracks that lie behind."""
         self.tracks = [t for t in self.tracks if time - t.times[-1] <= self.hold_s]
         for track in self.tracks:
             track.forget(time)
-        found = [answer for t in self.tracks if (answer := t.at(time, self.hold_s)) is not None]
-        return as_boxes([box for box, _ in found]), [source for _, source in found]
+        found = [(t.number, *answer) for t in self.tracks if (answer := t.at(time, self.hold_s)) is not None]
+        origins = [Origin(self.name, source, number, score) for number, _, source, score in found]
+        return as_boxes([box for _, box, _, _ in found]), origins
 
 
 def _expected(track: _Track, time: float) -> Boxes:
@@ -152,7 +189,8 @@ class Temporal:
 
     def __init__(self, thresholds: Mapping[str, float], target: str, hold_s: float) -> None:
         self.target, self.hold_s = target, hold_s + EPSILON_S  # times are sums of fractions
-        self.labels = {name: _Label(value, self.hold_s) for name, value in thresholds.items()}
+        numbers = count()
+        self.labels = {name: _Label(name, value, self.hold_s, numbers) for name, value in thresholds.items()}
         self._frames: deque[tuple[int, float]] = deque()
 
     def push(self, frame: int, time: float, found: Mapping[str, Scored] | None) -> None:
@@ -175,29 +213,32 @@ class Temporal:
         return {"missed_runs": missed, "seconds": round(seconds, 4)}
 
 
-def targets(known: Mapping[str, tuple[Boxes, list[str]]], target: str) -> tuple[Boxes, tuple[str, ...]]:
-    """Boxes to cover (N, 4) and their sources, the finest evidence first, the coarser where it adds.
+def targets(known: Mapping[str, Known], target: str) -> tuple[Boxes, tuple[Origin, ...]]:
+    """Boxes to cover (N, 4) and where they come from, the finest evidence first, the coarser where it adds.
 
     A head without a face and a person without a head are covered too: one may be there unseen.
     """
-    nothing: tuple[Boxes, list[str]] = (as_boxes([]), [])
+    nothing: Known = (as_boxes([]), [])
     persons, heads, faces = (known.get(name, nothing) for name in ("person", "head", "face"))
     if target == "body":
         alone = _unmatched(persons[0], heads[0], whole=True)[1]
-        guessed = body_of_head(heads[0][alone])
-        return _joined([persons, (guessed, ["head"] * len(guessed))])
+        return _joined([persons, _guessed(body_of_head(heads[0][alone]), heads, alone, "person", "head")])
     missing = _unmatched(persons[0], heads[0])[0]
-    upper = upper_part(persons[0][missing])
+    upper = _guessed(upper_part(persons[0][missing]), persons, missing, "head", "body")
     if target == "face" and "face" in known:
         hidden = _unmatched(heads[0], faces[0], whole=True)[0]
         heads = heads[0][hidden], [heads[1][row] for row in hidden]
-        return _joined([faces, heads, (upper, ["body"] * len(upper))])
-    return _joined([heads, (upper, ["body"] * len(upper))])
+        return _joined([faces, heads, upper])
+    return _joined([heads, upper])
 
 
-def _joined(parts: list[tuple[Boxes, list[str]]]) -> tuple[Boxes, tuple[str, ...]]:
-    sources = tuple(source for _, names in parts for source in names)
-    return as_boxes(np.concatenate([xyxy for xyxy, _ in parts])), sources
+def _guessed(xyxy: Boxes, evidence: Known, rows: list[int], label: str, source: str) -> Known:
+    return xyxy, [Origin(label, source, evidence[1][row].track) for row in rows]
+
+
+def _joined(parts: list[Known]) -> tuple[Boxes, tuple[Origin, ...]]:
+    origins = tuple(origin for _, mine in parts for origin in mine)
+    return as_boxes(np.concatenate([xyxy for xyxy, _ in parts])), origins
 
 
 def upper_part(persons: Boxes) -> Boxes:
