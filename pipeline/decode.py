@@ -69,13 +69,21 @@ class Pictures:
     cannot know and reports success. A picture is handed out only once everything decoded before it is
     known to be sound, because a damaged reference is often shown later than the pictures built on it.
 
+    Args:
+        path: the video file; where: camera or other context for messages.
+        check: only whether the pictures are sound is of interest: decodes on two threads and leaves out the
+            loop filter, so that their samples are not exact, and which packet was damaged is not either.
+
     Attributes:
         tail: after the end, what the file declares but does not hold ("" if nothing).
     """
 
-    def __init__(self, path: Path, where: str = "") -> None:
+    def __init__(self, path: Path, where: str = "", *, check: bool = False) -> None:
         self.path, self.where, self.tail = path, where, ""
         self.container, self.stream = open_video(path, where)
+        if check:
+            self.stream.thread_type, self.stream.thread_count = "FRAME", 2
+            self.stream.codec_context.options = {"skip_loop_filter": "all"}
         if self.stream.time_base is None:
             raise OrveilError("the video stream has no time base", where=str(path), remedy=REPAIR)
         self.time_base: Fraction = self.stream.time_base

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+from array import array
 from collections import deque
 from fractions import Fraction
 from pathlib import Path
@@ -18,6 +19,7 @@ import av.error
 from av.codec.context import Flags
 from numpy.typing import NDArray
 
+from orveil.pipeline.codecs import encoder_options
 from orveil.pipeline.decode import Pictures
 from orveil.pipeline.errors import OrveilError, explain_os_error
 
@@ -63,30 +65,29 @@ class Writer:
         rate: mean pictures per second, a hint to the rate control.
         crf, preset, threads: of x264; the bytes depend on all three, and on nothing else.
         audio: a file whose audio packets are copied, or None.
+        codec: name of an encoder that works here, see `codecs.choose_encoder`.
     """
 
     def __init__(
         self, target: Path, width: int, height: int, time_base: Fraction, *,
         pixel_format: str = "yuv420p", colour: Colour = (0, 2, 2, 2), aspect: Fraction | None = None,
         rate: Fraction = Fraction(25), crf: int = 20, preset: str = "veryfast", threads: int = 2,
-        audio: Path | None = None,
+        audio: Path | None = None, codec: str = "libx264",
     ) -> None:  # fmt: skip
         self.target, self.time_base, self.pixel_format = target, time_base, pixel_format
         self.partial = target.with_name(f".{target.name}.partial")
-        self.pts: list[int] = []
+        self.pts = array("q")
         self._waiting: av.VideoFrame | None = None
         self._step = max(1, round(1 / (rate * time_base)))
         self._sounds: Any = None
         # The mp4 track counts in 1/denominator, so that every timestamp is a whole number of ticks.
         options = {"movflags": "+faststart", "fflags": "+bitexact",
                    "video_track_timescale": str(time_base.denominator)}  # fmt: skip
-        # x264's macroblock tree reads memory it never wrote (its SIMD code runs past the end of rows), so
-        # that the bytes would depend on what was in the heap before.
-        encoding = {"crf": str(crf), "preset": preset, "threads": str(threads), "mbtree": "0"}
+        encoding = encoder_options(codec, crf, preset, threads)
         try:
             self.partial.touch()  # FFmpeg would open it only with the first packet
             self._container = av.open(str(self.partial), "w", format="mp4", options=options)
-            self._stream = self._container.add_stream("libx264", rate=rate, options=encoding)
+            self._stream = self._container.add_stream(codec, rate=rate, options=encoding)
         except (av.error.FFmpegError, OSError) as error:
             raise self._explain(error) from error
         self._stream.width, self._stream.height, self._stream.pix_fmt = width, height, pixel_format
@@ -184,21 +185,25 @@ class Writer:
             self._container.mux(packet)
 
     def _verify(self) -> None:
-        with Pictures(self.partial) as source:
-            read = [(Fraction(p.pts) * source.time_base, p.frame is not None) for p in source]
-            tail, titles = source.tail, dict(source.container.metadata)
-        problem = ""
-        if len(read) != len(self.pts):
-            problem = f"{len(self.pts)} frames went in, {len(read)} came out"
-        elif any(time != pts * self.time_base for (time, _), pts in zip(read, self.pts, strict=True)):
-            problem = "a timestamp changed"
-        elif tail or not all(sound for _, sound in read):
-            problem = f"a frame cannot be decoded again {tail}".strip()
-        elif set(titles) - {"major_brand", "minor_version", "compatible_brands"}:
-            problem = f"metadata was written: {sorted(titles)}"
+        with Pictures(self.partial, check=True) as source:
+            problem = self._difference(source) or _traces(source.container)
         if problem:
             raise OrveilError(f"the written video failed its check: {problem}", where=str(self.target),
                               remedy="nothing was published; check the disk and run again")  # fmt: skip
+
+    def _difference(self, source: Pictures) -> str:
+        """How the pictures of a file differ from those given, "" if they do not."""
+        ratio = source.time_base / self.time_base
+        count = 0
+        for picture in source:
+            if picture.frame is None:
+                return "a frame cannot be decoded again"
+            if count < len(self.pts) and picture.pts * ratio != self.pts[count]:
+                return "a timestamp changed"
+            count += 1
+        if count != len(self.pts):
+            return f"{len(self.pts)} frames went in, {count} came out"
+        return f"a frame cannot be decoded again: {source.tail}" if source.tail else ""
 
     def _explain(self, error: Exception) -> OrveilError:
         number = getattr(error, "errno", None)
@@ -208,6 +213,24 @@ class Writer:
             f"cannot encode the video: {error}", where=str(self.target),
             remedy="check the disk, and that frame size and preset are ones x264 takes",
         )  # fmt: skip
+
+
+def _traces(container: Any) -> str:
+    """What a file still says about where it comes from, "" if nothing."""
+    titles = set(container.metadata) - {"major_brand", "minor_version", "compatible_brands"}
+    for stream in container.streams:
+        if stream.type not in ("video", "audio"):
+            titles.add(f"a {stream.type} stream")
+        # What every mp4 has: names of the muxer's own handlers, and "und" where there is no language.
+        ours = {"handler_name": ("VideoHandler", "SoundHandler"), "language": ("und",)}
+        titles |= {
+            key
+            for key, value in stream.metadata.items()
+            if value not in ours.get(key, ()) and not (key == "vendor_id" and value == "[0][0][0][0]")
+        }
+    if container.chapters():
+        titles.add("chapters")
+    return f"metadata was written: {sorted(titles)}" if titles else ""
 
 
 class _AudioCopy:
