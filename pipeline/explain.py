@@ -11,7 +11,7 @@ from orveil.pipeline.execute import NodePlan, plan_node
 from orveil.pipeline.graph import Graph, Node
 from orveil.pipeline.stage import InputRef
 
-__all__ = ["Change", "Explanation", "NodeStatus", "State", "explain", "root_causes", "status"]
+__all__ = ["Change", "Explanation", "NodeStatus", "State", "explain", "finished", "root_causes", "status"]
 
 State = Literal["done", "partial", "ready", "waiting"]
 """done: all shards; partial: some; ready: none, but all inputs are there; waiting: for inputs."""
@@ -121,6 +121,11 @@ def status(graph: Graph, store: Store) -> tuple[NodeStatus, ...]:
         )
         for node, at in ((node, seen[node.name]) for node in graph)
     )
+
+
+def finished(graph: Graph, store: Store) -> dict[str, InputRef]:
+    """The nodes that are done, by name. Reads only; works while a run is going on."""
+    return {name: at.ref for name, at in _look(graph, store).items() if at.ref is not None}
 
 
 def explain(graph: Graph, store: Store, name: str) -> Explanation:

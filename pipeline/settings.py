@@ -145,6 +145,7 @@ class DistilParams(Params):
     """The real-time student."""
 
     model: str = Field("embedded-detector", description="registry name of the student, or path of weights")
+    config: str | None = Field(None, description="mmengine config of the student; needed with a path")
     iterations: int = Field(150, ge=1, description="training steps")
     batch_size: int = Field(8, ge=1, description="pictures per step")
     learning_rate: float = Field(6e-4, gt=0, description="highest; falls along a cosine")
@@ -296,7 +297,12 @@ def _absolute(site: SiteSettings, base: Path) -> SiteSettings:
             "videos": base / site.videos if site.videos else None,
             "camera": tuple(c.model_copy(update={"path": base / c.path}) for c in site.camera),
             "evaluate": EvaluateSettings(ground_truth=base / truth if truth else None),
-            "distil": site.distil.model_copy(update={"model": _maybe_path(site.distil.model, base)}),
+            "distil": site.distil.model_copy(
+                update={
+                    "model": _maybe_path(site.distil.model, base),
+                    "config": _maybe_path(site.distil.config, base),
+                }
+            ),
             "detector": _maybe_path(site.detector, base),
             "detector_config": _maybe_path(site.detector_config, base),
             "pose_model": _maybe_path(site.pose_model, base),

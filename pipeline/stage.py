@@ -106,10 +106,13 @@ class Stage(Protocol):
     name: ClassVar[str]
     version: ClassVar[int]
     needs: ClassVar[Resources]
-    consumes: ClassVar[Mapping[str, type[ArtifactType]]]
     produces: ClassVar[type[ArtifactType]]
     volatile: ClassVar[frozenset[str]]
     """File names in the artifact that do not count in its digest (timings, paths)."""
+
+    @property
+    def consumes(self) -> Mapping[str, type[ArtifactType]]:
+        """Kinds of the inputs by name: of the class, or of the instance where their number varies."""
 
     def shards(self, params: Any, inputs: Inputs) -> Sequence[Shard]:
         """The pieces of work, in a fixed order that does not depend on the number of workers."""

@@ -17,7 +17,7 @@ import typer
 from numpy.typing import NDArray
 
 from orveil.pipeline.artifact import Store
-from orveil.pipeline.local import run_local
+from orveil.pipeline.explain import finished
 from orveil.pipeline.media import frames
 from orveil.pipeline.settings import load_site
 from orveil.pipeline.tables import read_tables
@@ -37,9 +37,12 @@ def main(
 ) -> None:
     """Draw one row per camera: off the shelf, after two rounds with recovery, blurred by the student."""
     site = load_site(work.parent / "site.toml")
-    finished = run_local(build_graph(site), Store(site.work))
-    first = read_tables(Detections, finished["candidates_1"].paths())
-    last = read_tables(PseudoLabels, finished["labels_final"].paths())
+    done = finished(build_graph(site), Store(site.work))
+    unfinished = sorted({"candidates_1", "labels_final", "blurred"} - set(done))
+    if unfinished:
+        raise typer.BadParameter(f"{work}: {', '.join(unfinished)} not finished; run scripts/demo first")
+    first = read_tables(Detections, done["candidates_1"].paths())
+    last = read_tables(PseudoLabels, done["labels_final"].paths())
     rows = []
     for camera in cameras.split(","):
         picture = _frame(Path(site.videos or ".") / f"{camera}.mp4", index)

@@ -113,11 +113,8 @@ class _Plan:
         return self._add("pose_weights", "", PoseTrain(), self.site.pose_train, inputs)
 
     def distil(self, teacher: Node) -> Node:
-        """A student of the detector's own kind starts where the rounds ended."""
         params = self.site.distil
-        start = teacher
-        if params.model != self.site.detector:
-            start = self.weights("detector", "student_0", params.model, None, params.long_side)
+        start = self.weights("detector", "student_0", params.model, params.config, params.long_side)
         inputs = {**self._of("final", "labels", "poses"), "teacher": teacher, "start": start}
         return self._add("student", "", Distil(), params, inputs)
 

@@ -6,24 +6,23 @@ Teacher and student see the same varied picture; the student learns the teacher'
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from orveil.pipeline.kinds import MediaKind, PosesKind, PseudoLabelsKind, WeightsKind
 from orveil.pipeline.settings import DistilParams
-from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
+from orveil.pipeline.stage import ArtifactType, Context, Inputs, Shard
 from orveil.pipeline.types import PERSON
 from orveil.stages.datasets import labelled_pictures
 from orveil.stages.targets import training_record, training_targets
-from orveil.stages.weights import VOLATILE, keep_log, read_info, write_weights_dir
+from orveil.stages.training import TrainingStage
+from orveil.stages.weights import keep_log, read_info, write_weights_dir
 
 __all__ = ["Distil"]
 
-SEED_RANGE = 2**31
 
-
-class Distil:
+class Distil(TrainingStage):
     """Train the model of `start` under `teacher`.
 
     A teacher of the same architecture and classes is the better start: then the student begins as its copy,
@@ -32,7 +31,6 @@ class Distil:
 
     name: ClassVar[str] = "distil"
     version: ClassVar[int] = 1
-    needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
         "labels": PseudoLabelsKind,
@@ -40,16 +38,6 @@ class Distil:
         "teacher": WeightsKind,
         "start": WeightsKind,
     }
-    produces: ClassVar[type[ArtifactType]] = WeightsKind
-    volatile: ClassVar[frozenset[str]] = VOLATILE
-
-    def shards(self, params: DistilParams, inputs: Inputs) -> Sequence[Shard]:
-        """One: there is one student for all cameras."""
-        del params, inputs
-        return [Shard()]
-
-    def setup(self, params: DistilParams, inputs: Inputs, context: Context) -> None:
-        """Nothing to load."""
 
     def run(self, params: DistilParams, inputs: Inputs, shard: Shard, out: Path, context: Context) -> None:
         """Train, or go on with the training that `context.scratch` holds, and write the student."""
@@ -78,7 +66,7 @@ class Distil:
             taught,
             pictures,
             work_dir,
-            _options(mm, params, context.seed, self.needs.threads),
+            self.options(params, context),
             init=state,
             hooks=hooks,
             progress=context.progress,
@@ -103,17 +91,3 @@ def _teaching(
     if weight == 0 or not mm_distil.can_teach(teacher, mm.build_detector(config)):
         return []
     return [mm_distil.TeacherHook(mm_distil.Teacher.of(teacher, teacher_config, config, weight))]
-
-
-def _options(mm: Any, params: DistilParams, seed: int, threads: int) -> Any:
-    return mm.TrainOptions(
-        iterations=params.iterations,
-        batch_size=params.batch_size,
-        learning_rate=params.learning_rate,
-        long_side=params.long_side,
-        augment=mm.Augment(),
-        seed=seed % SEED_RANGE,
-        checkpoint_every=params.checkpoint_every,
-        freeze_bn=True,
-        threads=threads,
-    )

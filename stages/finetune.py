@@ -8,29 +8,27 @@ request a pull towards the starting weights.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 from orveil.pipeline.kinds import MediaKind, PosesKind, PseudoLabelsKind, WeightsKind
 from orveil.pipeline.settings import FinetuneParams
-from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
+from orveil.pipeline.stage import ArtifactType, Context, Inputs, Shard
 from orveil.pipeline.types import PERSON
 from orveil.stages.datasets import labelled_pictures
 from orveil.stages.targets import training_record, training_targets
-from orveil.stages.weights import VOLATILE, copy_weights, keep_log, write_weights_dir
+from orveil.stages.training import TrainingStage
+from orveil.stages.weights import copy_weights, keep_log, write_weights_dir
 
 __all__ = ["Finetune"]
 
-SEED_RANGE = 2**31
 
-
-class Finetune:
+class Finetune(TrainingStage):
     """Train the detector of `weights` on `labels` and `poses`; where nobody is labelled, pass it on."""
 
     name: ClassVar[str] = "finetune"
     version: ClassVar[int] = 1
-    needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
         "labels": PseudoLabelsKind,
@@ -38,16 +36,6 @@ class Finetune:
         "weights": WeightsKind,
         "anchor": WeightsKind,
     }
-    produces: ClassVar[type[ArtifactType]] = WeightsKind
-    volatile: ClassVar[frozenset[str]] = VOLATILE
-
-    def shards(self, params: FinetuneParams, inputs: Inputs) -> Sequence[Shard]:
-        """One: a detector is trained on the whole site."""
-        del params, inputs
-        return [Shard()]
-
-    def setup(self, params: FinetuneParams, inputs: Inputs, context: Context) -> None:
-        """Nothing to load."""
 
     def run(self, params: FinetuneParams, inputs: Inputs, shard: Shard, out: Path, context: Context) -> None:
         """Train, or go on with the training that `context.scratch` holds, and write the weights."""
@@ -68,7 +56,7 @@ class Finetune:
             config,
             source,
             work_dir,
-            _options(mm, params, context.seed, self.needs.threads),
+            self.options(params, context),
             init=start / "model.safetensors",
             hooks=_pull(config, inputs["anchor"].path / "model.safetensors", params.anchor),
             progress=context.progress,
@@ -93,18 +81,3 @@ def _pull(config: Any, anchor: Path, strength: float) -> list[Any]:
     from orveil.stages import mm, mm_hooks  # OpenMMLab loads slowly
 
     return [mm_hooks.PullToStartHook(mm.build_detector(config, anchor), strength)]
-
-
-def _options(mm: Any, params: FinetuneParams, seed: int, threads: int) -> Any:
-    return mm.TrainOptions(
-        iterations=params.iterations,
-        batch_size=params.batch_size,
-        learning_rate=params.learning_rate,
-        ema_decay=params.ema_decay,
-        long_side=params.long_side,
-        augment=mm.Augment(),
-        seed=seed % SEED_RANGE,
-        checkpoint_every=params.checkpoint_every,
-        freeze_bn=True,
-        threads=threads,
-    )

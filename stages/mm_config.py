@@ -9,14 +9,13 @@ A config file of this project declares
 - `freeze_bn` (optional): train with BatchNorm in eval mode, because it was folded into the convolutions;
 - `input_size` (pose): width and height of the crop.
 
-A config is Python and runs when it is read: use only configs that you trust.
+A config is Python and runs when it is read: use only configs that you trust. Reading one loads neither torch
+nor the models, unless the config asks for it (`custom_imports`).
 """
 
 from __future__ import annotations
 
-import orveil.stages.mm_compat  # noqa: F401  before any OpenMMLab import
-
-# isort: split
+import importlib
 import pprint
 from collections.abc import Mapping
 from importlib import resources
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.utils import import_modules_from_strings
 
 from orveil.pipeline.errors import OrveilError
 
@@ -49,8 +49,11 @@ def load_config(path_or_name: str | Path, overrides: Mapping[str, Any] | None = 
     """
     path = _find(path_or_name)
     try:
-        config = Config.fromfile(path)
+        config = Config.fromfile(path, import_custom_modules=False)
         config.merge_from_dict(dict(overrides or {}))
+        if "custom_imports" in config:
+            importlib.import_module("orveil.stages.mm_compat")  # before any OpenMMLab import
+            import_modules_from_strings(**config.custom_imports)
     except Exception as error:  # a config is a program and fails in any way it likes
         raise OrveilError(
             f"the model config cannot be read: {error}", where=str(path), remedy="correct the config file"

@@ -10,7 +10,6 @@ from __future__ import annotations
 import orveil.stages.mm_compat
 
 # isort: split
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,14 +19,12 @@ import numpy as np
 import torch
 from mmdet.registry import MODELS
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import orveil.stages.mm_losses  # noqa: F401  registers the head of this project
-from orveil.pipeline.errors import OrveilError
 from orveil.stages.mm_compat import greedy_nms
-from orveil.stages.mm_weights import load_weights
+from orveil.stages.mm_weights import build_model
 
 __all__ = ["PAD_VALUE", "STRIDE", "Detector", "Prediction", "build_detector", "rect_input"]
 
@@ -42,32 +39,8 @@ PAD_VALUE = 114
 def build_detector(
     config: Config, weights: str | Path | Mapping[str, Tensor] | None = None, *, seed: int = 0
 ) -> nn.Module:
-    """The detector of a config, on the CPU and in eval mode.
-
-    Args:
-        config: of kind "detector".
-        weights: file or named tensors; None: fresh weights, drawn from `seed`.
-        seed: of the fresh weights.
-
-    Raises:
-        OrveilError: the config is for something else, or the weights are of another architecture.
-    """
-    if config.get("kind") != "detector":
-        raise OrveilError(
-            "this config is not a detector's",
-            where=str(config.get("filename") or "config"),
-            remedy='a detector config says kind = "detector"',
-        )
-    with DefaultScope.overwrite_default_scope("mmdet"), torch.random.fork_rng(devices=[]):
-        # Some layers draw their weights when they are made, others in `init_weights`.
-        torch.manual_seed(seed)
-        # The registry takes keys out of the config that it builds from.
-        model: nn.Module = MODELS.build(copy.deepcopy(config.model))
-        if weights is None:
-            model.init_weights()
-    if weights is not None:
-        load_weights(model, weights)
-    return model.eval()
+    """The detector of a config, on the CPU and in eval mode; arguments and errors as `build_model`."""
+    return build_model(config, "detector", MODELS, weights, seed)
 
 
 def rect_input(image: Image, long_side: int) -> tuple[Image, tuple[int, int]]:

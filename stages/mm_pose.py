@@ -9,7 +9,6 @@ from __future__ import annotations
 import orveil.stages.mm_compat
 
 # isort: split
-import copy
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,15 +17,13 @@ import mmpose.models  # noqa: F401  registers the models
 import numpy as np
 import torch
 from mmengine.config import Config
-from mmengine.registry import DefaultScope
 from mmpose.registry import MODELS
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
 import orveil.stages.mm_heads  # noqa: F401  registers the heads of this project
-from orveil.pipeline.errors import OrveilError
 from orveil.pipeline.types import KEYPOINTS
-from orveil.stages.mm_weights import load_weights
+from orveil.stages.mm_weights import build_model
 
 __all__ = ["PADDING", "PoseEstimator", "build_pose", "crop_affine"]
 
@@ -38,23 +35,8 @@ PADDING = 1.25
 def build_pose(
     config: Config, weights: str | Path | Mapping[str, Tensor] | None = None, *, seed: int = 0
 ) -> nn.Module:
-    """The pose model of a config, on the CPU and in eval mode; arguments and errors as `build_detector`."""
-    if config.get("kind") != "pose":
-        raise OrveilError(
-            "this config is not a pose model's",
-            where=str(config.get("filename") or "config"),
-            remedy='a pose config says kind = "pose"',
-        )
-    with DefaultScope.overwrite_default_scope("mmpose"), torch.random.fork_rng(devices=[]):
-        # Some layers draw their weights when they are made, others in `init_weights`.
-        torch.manual_seed(seed)
-        # The registry takes keys out of the config that it builds from.
-        model: nn.Module = MODELS.build(copy.deepcopy(config.model))
-        if weights is None:
-            model.init_weights()
-    if weights is not None:
-        load_weights(model, weights)
-    return model.eval()
+    """The pose model of a config, on the CPU and in eval mode; arguments and errors as `build_model`."""
+    return build_model(config, "pose", MODELS, weights, seed)
 
 
 def crop_affine(xyxy: NDArray[np.floating], input_size: tuple[int, int]) -> NDArray[np.float32]:

@@ -1,10 +1,11 @@
-"""OpenMMLab room, weights: read and write them without ever running code from a file."""
+"""OpenMMLab room, weights: read and write them without ever running code from a file; models from both."""
 
 from __future__ import annotations
 
 import orveil.stages.mm_compat  # noqa: F401  before any OpenMMLab import
 
 # isort: split
+import copy
 import hashlib
 import os
 import pickle
@@ -15,12 +16,14 @@ from typing import Any
 import safetensors
 import safetensors.torch
 import torch
+from mmengine.config import Config
+from mmengine.registry import DefaultScope, Registry
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch import Tensor, nn
 
 from orveil.pipeline.errors import OrveilError, explain_os_error
 
-__all__ = ["load_weights", "read_checkpoint", "read_weights", "write_weights"]
+__all__ = ["build_model", "load_weights", "read_checkpoint", "read_weights", "write_weights"]
 
 _REMEDY_FILE = "pull or copy the file again, and compare its sha256 with the one of its source"
 # Buffers that are not learned, or that older versions stored and newer ones do not.
@@ -107,6 +110,44 @@ def write_weights(state: Mapping[str, Tensor], path: str | Path, *, half: bool =
         temporary.unlink(missing_ok=True)
         raise explain_os_error(error, str(path)) from error
     return hashlib.sha256(content).hexdigest()
+
+
+def build_model(
+    config: Config,
+    kind: str,
+    registry: Registry,
+    weights: str | Path | Mapping[str, Tensor] | None,
+    seed: int,
+) -> nn.Module:
+    """The model of a config, on the CPU and in eval mode.
+
+    Args:
+        config: its `kind` must be the one asked for.
+        kind: "detector" or "pose".
+        registry: of mmdet or mmpose.
+        weights: file or named tensors; None: fresh weights, drawn from `seed`.
+        seed: of the fresh weights.
+
+    Raises:
+        OrveilError: the config is for something else, or the weights are of another architecture.
+    """
+    if config.get("kind") != kind:
+        raise OrveilError(
+            f"this config is not of a {kind} model",
+            where=str(config.get("filename") or "config"),
+            remedy=f'the config of a {kind} model says kind = "{kind}"',
+        )
+    scope = str(registry.scope)
+    with DefaultScope.overwrite_default_scope(scope), torch.random.fork_rng(devices=[]):
+        # Some layers draw their weights when they are made, others in `init_weights`.
+        torch.manual_seed(seed)
+        # The registry takes keys out of the config that it builds from.
+        model: nn.Module = registry.build(copy.deepcopy(config.model))
+        if weights is None:
+            model.init_weights()
+    if weights is not None:
+        load_weights(model, weights)
+    return model.eval()
 
 
 def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:

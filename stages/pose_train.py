@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from orveil.pipeline.geometry import clip, expand
 from orveil.pipeline.kinds import MediaKind, PosesKind, PseudoLabelsKind, WeightsKind
 from orveil.pipeline.settings import PoseTrainParams
-from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
+from orveil.pipeline.stage import ArtifactType, Context, Inputs, Shard
 from orveil.pipeline.tables import read_tables
 from orveil.pipeline.types import FrameLabels, Poses, PseudoLabels
 from orveil.stages.datasets import walk_frames
 from orveil.stages.mm_data import PoseSample
 from orveil.stages.mm_pose_data import FLIP_ORDER
-from orveil.stages.weights import VOLATILE, copy_weights, keep_log, write_weights_dir
+from orveil.stages.training import TrainingStage
+from orveil.stages.weights import copy_weights, keep_log, write_weights_dir
 
 __all__ = ["PersonCrops", "PoseTrain", "agreement", "drift", "keypoint_weights", "mirrored_answers"]
 
 Floats = NDArray[np.float32]
 
-SEED_RANGE = 2**31
 SURROUNDINGS = 0.4
 """A kept crop reaches this share of the person box beyond it on each side: views shift and zoom."""
 KEPT_ZOOM = 1.25
@@ -39,28 +39,17 @@ MAY_MOVE = 0.05
 """A model whose answers moved this share of a person's height on average learned something else."""
 
 
-class PoseTrain:
+class PoseTrain(TrainingStage):
     """Train the pose model of `weights` on `poses`, that is on its own answers."""
 
     name: ClassVar[str] = "pose-train"
     version: ClassVar[int] = 1
-    needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
         "labels": PseudoLabelsKind,
         "poses": PosesKind,
         "weights": WeightsKind,
     }
-    produces: ClassVar[type[ArtifactType]] = WeightsKind
-    volatile: ClassVar[frozenset[str]] = VOLATILE
-
-    def shards(self, params: PoseTrainParams, inputs: Inputs) -> Sequence[Shard]:
-        """One: a pose model is trained on the whole site."""
-        del params, inputs
-        return [Shard()]
-
-    def setup(self, params: PoseTrainParams, inputs: Inputs, context: Context) -> None:
-        """Nothing to load."""
 
     def run(self, params: PoseTrainParams, inputs: Inputs, shard: Shard, out: Path, context: Context) -> None:
         """Train and compare on the frames held out; write the better weights."""
@@ -83,7 +72,7 @@ class PoseTrain:
             config,
             train,
             work_dir,
-            _options(mm, params, context.seed, self.needs.threads),
+            self.options(params, context, augment=mm.Augment(scale=(0.8, 1.25), shift=0.05, rotate=30.0)),
             init=start / "model.safetensors",
             progress=context.progress,
         )
@@ -106,19 +95,6 @@ class PoseTrain:
             mm.read_weights(result.weights),
             {"source": self.name, "training": record},
         )
-
-
-def _options(mm: Any, params: PoseTrainParams, seed: int, threads: int) -> Any:
-    return mm.TrainOptions(
-        iterations=params.iterations,
-        batch_size=params.batch_size,
-        learning_rate=params.learning_rate,
-        augment=mm.Augment(scale=(0.8, 1.25), shift=0.05, rotate=30.0),
-        seed=seed % SEED_RANGE,
-        checkpoint_every=params.checkpoint_every,
-        freeze_bn=True,
-        threads=threads,
-    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -161,9 +161,9 @@ def import_weights_node(
             where=str(weights),
             remedy=f'add `{kind}_config = "FILE.py"` to the site file',
         )
-    from orveil.stages import mm  # OpenMMLab loads slowly
+    from orveil.stages import mm_config  # mmengine alone: the models load much more slowly
 
-    text = mm.resolved_config_text(mm.load_config(config))
+    text = mm_config.resolved_config_text(mm_config.load_config(config))
     params = ImportWeightsParams(
         kind=kind,
         name=name,

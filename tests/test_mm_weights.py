@@ -107,9 +107,9 @@ def test_weights_of_another_architecture_are_refused(state):
 
 
 def test_a_config_of_the_other_kind_is_refused():
-    with pytest.raises(OrveilError, match="not a detector's"):
+    with pytest.raises(OrveilError, match="not of a detector model"):
         mm.build_detector(mm.load_config("pose_embedded"))
-    with pytest.raises(OrveilError, match="not a pose model's"):
+    with pytest.raises(OrveilError, match="not of a pose model"):
         mm.build_pose(mm.load_config("detector_embedded"))
 
 
