@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import Any
 
 import av
 import av.error
@@ -62,7 +63,7 @@ def _problem(name: str, width: int, height: int, pixel_format: str) -> str:
     if name not in av.codecs_available:
         return "not part of this FFmpeg build"
     try:
-        context = av.CodecContext.create(name, "w")
+        context: Any = av.CodecContext.create(name, "w")
         formats = {f.name for f in context.codec.video_formats or ()}  # empty: known only to the driver
         if formats and pixel_format not in formats:
             return f"does not take {pixel_format}"

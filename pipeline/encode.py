@@ -80,6 +80,7 @@ class Writer:
         self._waiting: av.VideoFrame | None = None
         self._step = max(1, round(1 / (rate * time_base)))
         self._sounds: Any = None
+        self._stream: Any
         # The mp4 track counts in 1/denominator, so that every timestamp is a whole number of ticks.
         options = {"movflags": "+faststart", "fflags": "+bitexact",
                    "video_track_timescale": str(time_base.denominator)}  # fmt: skip
@@ -107,6 +108,11 @@ class Writer:
             self.close()
         else:
             self.abandon()
+
+    @property
+    def seconds(self) -> float:
+        """From the first picture to the end of the last, as long as that is the one before."""
+        return float((self.pts[-1] - self.pts[0] + self._step) * self.time_base) if self.pts else 0.0
 
     def write(self, picture: NDArray[Any], pts: int) -> None:
         """Append one picture.

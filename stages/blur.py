@@ -27,7 +27,7 @@ class Blur:
     """Blurs every camera of a site with the exported bundle; the same code as on the appliance."""
 
     name: ClassVar[str] = "blur"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {"media": MediaKind, "bundle": BundleKind}
     produces: ClassVar[type[ArtifactType]] = BlurredKind
@@ -49,7 +49,7 @@ class Blur:
         expected = len(read_table(MediaIndex, media).view(shard.session, shard.camera))
         found: list[tuple[int, int, Boxes]] = []
         regions: dict[int, Any] = {}
-        observer = Observer(lambda *one: found.append(one), regions.__setitem__)
+        observer = Observer(found=lambda *one: found.append(one), covered=regions.__setitem__)
         log = blur_video(source, out / "video.mp4", self.bundle, params, context.progress, observer=observer,
                          limit=expected, threads=self.needs.threads)  # fmt: skip
         if not log.complete or log.frames["out"] != expected:

@@ -17,6 +17,8 @@ from orveil.pipeline.errors import OrveilError, explain_os_error
 from orveil.pipeline.progress import Events, make_events
 from orveil.stages.bundle_check import verify_bundle
 from orveil.stages.redact import BlurSettings, RedactionLog, blur_video
+from orveil.stages.redaction.clock import timing_table
+from orveil.stages.redaction.log import CHOICES
 from orveil.stages.runtime import Bundle
 
 __all__ = ["blur", "export"]
@@ -39,12 +41,10 @@ def blur(arguments: Sequence[str]) -> int:
         OrveilError: nothing can be started: wrong bundle, no output folder, two videos of one name.
     """
     given = _blur_parser().parse_args(arguments)
-    settings = BlurSettings(
-        given.target, given.style, given.shape, given.margin, given.every, given.hold_s, given.audio,
-        given.crf, given.preset,
-    )  # fmt: skip
+    given.roi = tuple(given.roi)
+    settings = BlurSettings(**{name: getattr(given, name) for name in BlurSettings.__dataclass_fields__})
     bundle = Bundle.load(given.bundle)
-    return _run(_jobs(given.video, given.out), bundle, settings, given.threads, given.quiet)
+    return _run(_jobs(given.video, given.out), bundle, settings, given)
 
 
 def export(arguments: Sequence[str]) -> int:
@@ -87,15 +87,26 @@ def _blur_parser() -> argparse.ArgumentParser:
     add("--shape", choices=("ellipse", "box"), default=known.shape, help="of a region (%(default)s)")
     add("--margin", type=_number(float, 0, 1), default=known.margin, metavar="SHARE",
         help="growth on each side, as a share of a box's size (%(default)s)")  # fmt: skip
+    add("--feather", type=_number(float, 0, 1), default=known.feather, metavar="SHARE",
+        help="share of the margin in which the mask fades in (%(default)s)")  # fmt: skip
+    add("--cells", type=_number(int, 1), default=known.cells, metavar="N",
+        help="averages kept across a region: fewer blur more (%(default)s)")  # fmt: skip
+    add("--roi", type=_region, action="append", default=[], metavar="X,Y,W,H",
+        help="search and change only this rectangle, px; may be given several times")  # fmt: skip
     add("--every", type=_number(int, 1), default=known.every, metavar="N",
         help="run the detector on every n-th frame (%(default)s)")  # fmt: skip
     add("--hold-s", type=_number(float, 0), default=known.hold_s, metavar="SECONDS",
         help="keep covering for this long where somebody is lost (%(default)s)")  # fmt: skip
+    add("--kernel", choices=CHOICES["kernel"], default=known.kernel,
+        help="carries detections over time; others are there to compare with (%(default)s)")  # fmt: skip
     add("--audio", choices=("keep", "drop"), default=known.audio,
         help="voices identify people too (%(default)s)")  # fmt: skip
     add("--crf", type=_number(int, 0, 51), default=known.crf, metavar="N",
         help="H.264 quality, 0 to 51; lower is better and larger (%(default)s)")  # fmt: skip
     add("--preset", default=known.preset, help="of the x264 encoder (%(default)s)")
+    add("--codec", choices=CHOICES["codec"], default=known.codec,
+        help="H.264 encoder; one that does not work here is replaced by libx264 (%(default)s)")  # fmt: skip
+    add("--timings", action="store_true", help="say where the time went, per frame")
     add(
         "--threads",
         type=_number(int, 1),
@@ -105,6 +116,15 @@ def _blur_parser() -> argparse.ArgumentParser:
     )
     add("-q", "--quiet", action="store_true", help="no progress")
     return parser
+
+
+def _region(text: str) -> tuple[int, int, int, int]:
+    """X,Y,W,H."""
+    try:
+        x, y, width, height = (int(part) for part in text.split(","))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,WIDTH,HEIGHT in pixels") from error
+    return x, y, width, height
 
 
 def _number(kind: type[float], low: float, high: float = math.inf) -> Callable[[str], float]:
@@ -148,14 +168,14 @@ def _jobs(videos: Sequence[Path], out: Path) -> list[_Job]:
     return [_Job(path, out / f"{name}.mp4", out / f"{name}.json") for name, path in names.items()]
 
 
-def _run(jobs: Sequence[_Job], bundle: Bundle, settings: BlurSettings, threads: int, quiet: bool) -> int:
+def _run(jobs: Sequence[_Job], bundle: Bundle, settings: BlurSettings, given: argparse.Namespace) -> int:
     """Do all jobs; a failing one does not stop the others. Returns the exit status."""
-    events = make_events(quiet=quiet)
+    events = make_events(quiet=given.quiet)
     events.begin({job.source.name: "blur" for job in jobs}, {})
     results = []
     try:
         for job in jobs:
-            results.append(_blur_one(job, bundle, settings, threads, events))
+            results.append(_blur_one(job, bundle, settings, given, events))
     finally:
         events.end()
     for result in results:
@@ -171,7 +191,9 @@ class _Result:
     message: str
 
 
-def _blur_one(job: _Job, bundle: Bundle, settings: BlurSettings, threads: int, events: Events) -> _Result:
+def _blur_one(
+    job: _Job, bundle: Bundle, settings: BlurSettings, given: argparse.Namespace, events: Events
+) -> _Result:
     name, begin = job.source.name, time.perf_counter()
     events.node_started(name, 0, 1)
 
@@ -180,10 +202,11 @@ def _blur_one(job: _Job, bundle: Bundle, settings: BlurSettings, threads: int, e
 
     said = "failed"
     try:
-        log = blur_video(job.source, job.video, bundle, settings, progress, threads=threads)
+        log = blur_video(job.source, job.video, bundle, settings, progress, threads=given.threads,
+                         timings=given.timings)  # fmt: skip
         log.write(job.log)
         said = f"{log.frames['out']} frames"
-        result = _judged(job, log)
+        result = _judged(job, log, given.timings)
     except OrveilError as error:
         result = _Result(2, f"error: {error}")
     except OSError as error:
@@ -193,14 +216,17 @@ def _blur_one(job: _Job, bundle: Bundle, settings: BlurSettings, threads: int, e
     return result
 
 
-def _judged(job: _Job, log: RedactionLog) -> _Result:
+def _judged(job: _Job, log: RedactionLog, timings: bool) -> _Result:
     counts = f"{log.frames['out']} frames, {log.frames['with_boxes']} of them with somebody covered"
+    said = [f"{job.video}: {counts}", *(f"  {note}" for note in log.notes)]
+    if timings:
+        said.append(timing_table(log.spread, log.timings["total"], log.input["seconds"], log.frames["out"]))
     if log.complete:
-        return _Result(0, f"{job.video}: {counts}")
+        return _Result(0, "\n".join(said))
     first = log.faults[0]
     return _Result(
         1,
         f"warning: {job.source} was not whole: {log.frames['covered']} frames are covered as a whole, first "
         f"frame {first['first']} ({first['reason']}) [{job.video}]\n"
-        f"  remedy: look at {job.log}; repair the file or record it again",
+        "\n".join([f"  remedy: look at {job.log}; repair the file or record it again", *said[1:]]),
     )

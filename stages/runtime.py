@@ -33,11 +33,14 @@ from numpy.typing import NDArray
 from orveil.pipeline.errors import OrveilError
 from orveil.pipeline.geometry import Fit, as_boxes
 
-__all__ = ["BUNDLE_SCHEMA", "Boxes", "Bundle", "ModelError", "OnnxDetector", "letterbox", "sha256_of"]
+__all__ = [
+    "BUNDLE_SCHEMA", "PAD", "Boxes", "Bundle", "ModelError", "OnnxDetector", "letterbox", "sha256_of",
+]  # fmt: skip
 
 BUNDLE_SCHEMA = 1
 MODEL = "detector.onnx"
 PAD = 114
+"""Grey level beside and below a scaled picture."""
 OUTPUTS = ("boxes", "scores", "labels", "batch_index")
 
 
@@ -154,18 +157,21 @@ class OnnxDetector:
     Args:
         bundle: checked bundle.
         threads: of ONNX Runtime; sums and so the last digits depend on it, keep it fixed.
+        profile: path prefix; ONNX Runtime then notes the time of every operator until `end_profile`.
 
     Raises:
         OrveilError: the graph cannot be loaded or does not have the inputs and outputs of the contract.
     """
 
-    def __init__(self, bundle: Bundle, threads: int = 2) -> None:
+    def __init__(self, bundle: Bundle, threads: int = 2, profile: str = "") -> None:
         self.bundle = bundle
         options = ort.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         # Waiting threads that spin take the cores from decoder and encoder.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         options.log_severity_level = 3
+        if profile:
+            options.enable_profiling, options.profile_file_prefix = True, profile
         try:
             self._session = ort.InferenceSession(str(bundle.model), options, ["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's own exception types share no public base
@@ -195,11 +201,20 @@ class OnnxDetector:
         for (width, height), members in groups.items():
             fit = Fit.of(width, height, self.bundle.long_side)
             batch = np.stack([letterbox(pictures[member], fit) for member in members])
-            for member, boxes in zip(members, self._infer(batch, fit), strict=True):
+            for member, boxes in zip(members, self.infer(batch, fit), strict=True):
                 results[member] = boxes
         return [boxes for boxes in results if boxes is not None]
 
-    def _infer(self, batch: NDArray[np.uint8], fit: Fit) -> list[Boxes]:
+    def end_profile(self) -> Path:
+        """Stop noting times; the file (JSON, Chrome's trace format) with what was noted."""
+        return Path(self._session.end_profiling())
+
+    def infer(self, batch: NDArray[np.uint8], fit: Fit) -> list[Boxes]:
+        """As `detect`, for pictures that are scaled and padded already: uint8 (B, H, W, 3).
+
+        Returns:
+            For each picture its boxes in px of the picture before scaling.
+        """
         try:
             outputs = self._session.run(list(OUTPUTS), {"images": batch})
         except Exception as error:  # ONNX Runtime's own exception types share no public base

@@ -83,7 +83,7 @@ def test_a_model_that_fails_fails_the_stage(
     def dead(*_: object) -> None:
         raise ModelError("dead")
 
-    monkeypatch.setattr(OnnxDetector, "detect", dead)
+    monkeypatch.setattr(OnnxDetector, "infer", dead)
     with pytest.raises(OrveilError, match="12 frames had to be covered") as caught:
         run(prepared, Shard("main", "a"), tmp_path / "out", BlurParams())
     assert "main/a" in caught.value.where

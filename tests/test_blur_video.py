@@ -199,20 +199,39 @@ def test_a_model_that_always_fails_covers_everything(
     def dead(*_: object) -> None:
         raise ModelError("dead")
 
-    monkeypatch.setattr(OnnxDetector, "detect", dead)
+    monkeypatch.setattr(OnnxDetector, "infer", dead)
     source = videos.write_video(tmp_path / "in.mp4", walk(12))
     target, log = blur(source, bundle, every=4)
     assert log.frames["covered"] == 12 and all(p.max() < 12 for _, _, p in frames(target))
 
 
-@pytest.mark.parametrize("where", ["_decode", "_infer", "_masked"])
+def test_a_detector_that_dies_of_anything_covers_until_it_works_again(
+    tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, infer = [0], OnnxDetector.infer
+
+    def mortal(self: OnnxDetector, *arguments: object) -> object:
+        calls[0] += 1
+        if 5 <= calls[0] < 8:
+            raise MemoryError("no more")
+        return infer(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(OnnxDetector, "infer", mortal)
+    source = videos.write_video(tmp_path / "in.mp4", walk(20))
+    target, log = blur(source, bundle)
+    assert [(f["first"], f["last"]) for f in log.faults] == [(4, 6)]
+    assert [i for i, _, p in frames(target) if p.max() < 12] == [4, 5, 6]
+    assert exposed(source, target, 20) == []
+
+
+@pytest.mark.parametrize("where", ["engine.taken", "paint.Painter.__call__", "judge.Detecting.push"])
 def test_a_crash_in_any_thread_ends_the_run_and_leaves_nothing(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     def crash(*_: object) -> None:
         raise RuntimeError("crash")
 
-    monkeypatch.setattr(f"orveil.stages.redact._Redaction.{where}", crash)
+    monkeypatch.setattr(f"orveil.stages.redaction.{where}", crash)
     source = videos.write_video(tmp_path / "in.mp4", walk(100))
     with pytest.raises(RuntimeError, match="crash"):
         blur(source, bundle)

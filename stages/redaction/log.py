@@ -13,17 +13,35 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from orveil.pipeline.codecs import CODECS
 from orveil.pipeline.errors import explain_os_error
+from orveil.stages.redaction.kernels import KERNELS
+from orveil.stages.redaction.mask import CELLS
+from orveil.stages.redaction.temporal import Covered
 from orveil.stages.runtime import Boxes
 
 __all__ = ["BlurSettings", "Observer", "RedactionLog", "settings_of"]
 
+CHOICES = {
+    "target": ("face", "head", "body"), "style": ("gaussian", "mosaic", "solid"), "shape": ("ellipse", "box"),
+    "audio": ("keep", "drop"), "kernel": KERNELS, "codec": CODECS,
+}  # fmt: skip
 PACKAGES = ("orveil", "av", "numpy", "onnxruntime", "opencv-python-headless")
 
 
 @dataclass(frozen=True)
 class BlurSettings:
-    """What is covered and how; the same fields as `[blur]` in a site file."""
+    """What is covered and how; `[blur]` in a site file has some of these fields.
+
+    Attributes:
+        target, style, shape, margin, every, hold_s, audio, crf, preset: as in a site file.
+        kernel: how detections are carried over time; anything but `tracks` is for comparison only.
+        roi: regions of interest (x, y, width, height), px of the upright picture; only they are searched and
+            changed. Empty: everything.
+        feather: share of the margin in which the mask fades in.
+        cells: averages that are kept across the shorter side of a region: fewer blur more.
+        codec: H.264 encoder, see `codecs.CODECS`.
+    """
 
     target: str = "head"
     style: str = "gaussian"
@@ -34,6 +52,11 @@ class BlurSettings:
     audio: str = "drop"
     crf: int = 20
     preset: str = "veryfast"
+    kernel: str = "tracks"
+    roi: tuple[tuple[int, int, int, int], ...] = ()
+    feather: float = 0.0
+    cells: int = CELLS
+    codec: str = "libx264"
 
 
 def settings_of(params: Any) -> BlurSettings:
@@ -42,16 +65,15 @@ def settings_of(params: Any) -> BlurSettings:
     Raises:
         ValueError: a value that does not exist or is out of range.
     """
-    settings = BlurSettings(**{name: getattr(params, name) for name in BlurSettings.__dataclass_fields__})
-    choices = {
-        "target": ("face", "head", "body"), "style": ("gaussian", "mosaic", "solid"),
-        "shape": ("ellipse", "box"), "audio": ("keep", "drop"),
-    }  # fmt: skip
-    for name, allowed in choices.items():
+    fields = BlurSettings.__dataclass_fields__
+    settings = BlurSettings(**{name: getattr(params, name) for name in fields if hasattr(params, name)})
+    for name, allowed in CHOICES.items():
         if getattr(settings, name) not in allowed:
             raise ValueError(f"{name} = {getattr(settings, name)!r} is none of {', '.join(allowed)}")
-    if settings.every < 1 or not settings.hold_s >= 0 or not 0 <= settings.margin <= 1:
-        raise ValueError("every must be at least 1, hold_s at least 0, margin within [0, 1]")
+    if settings.every < 1 or not settings.hold_s >= 0 or settings.cells < 1:
+        raise ValueError("every and cells must be at least 1, hold_s at least 0")
+    if not 0 <= settings.margin <= 1 or not 0 <= settings.feather <= 1:
+        raise ValueError("margin and feather must be within [0, 1]")
     return settings
 
 
@@ -61,10 +83,13 @@ class Observer:
 
     Attributes:
         found: (frame index, pts, raw boxes of the model), where the model ran.
+        decided: (frame index, pts, what is to be covered before the margin, or None for the whole frame, and
+            then why).
         covered: (frame index, regions (N, 4) px that were replaced, or None for the whole frame).
     """
 
     found: Callable[[int, int, Boxes], None] = lambda *_: None
+    decided: Callable[[int, int, Covered | None, str], None] = lambda *_: None
     covered: Callable[[int, NDArray[Any] | None], None] = lambda *_: None
 
 
@@ -81,6 +106,8 @@ class RedactionLog:
     longest_gap: dict[str, float] = field(default_factory=dict)
     faults: list[dict[str, Any]] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
+    spread: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def complete(self) -> bool:
@@ -112,6 +139,7 @@ class RedactionLog:
             "boxes": {name: self.boxes[name] for name in ("detected", "filled", "held", "head", "body")},
             "longest_gap": self.longest_gap,
             "faults": self.faults,
+            "notes": self.notes,
             "versions": {name: _version(name) for name in PACKAGES},
         }
 

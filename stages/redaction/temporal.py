@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from orveil.pipeline.geometry import area, as_boxes, centre, expand, interpolate, union_box
 
-__all__ = ["Covered", "Origin", "Temporal", "body_of_head", "targets", "upper_part"]
+__all__ = [
+    "Covered", "Known", "Origin", "Scored", "Temporal", "body_of_head", "targets", "upper_part",
+]  # fmt: skip
 
 Boxes = NDArray[np.float32]
 Scored = tuple[Boxes, NDArray[np.float32]]

@@ -1,0 +1,89 @@
+"""Stages: the threads of a redaction: decode -> judge -> sink, with bounded queues between them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from orveil.pipeline.decode import Pictures
+from orveil.pipeline.planes import bits_of, upright_copy
+from orveil.stages.redaction.clock import Clock
+from orveil.stages.redaction.judge import Judge
+from orveil.stages.redaction.log import RedactionLog
+from orveil.stages.redaction.look import Look
+from orveil.stages.redaction.pipes import Crew, Item, Pipe
+
+__all__ = ["frame_bytes", "run_threads", "taken"]
+
+Progress = Callable[[int, int, str], None]
+QUEUE_BYTES = 64 << 20
+"""Frames that wait between two threads take at most about this much."""
+
+
+def frame_bytes(look: Look) -> int:
+    """Memory of one upright frame."""
+    samples = {"420": 1.5, "422": 2.0, "444": 3.0}[look.pixel_format[3:6]]
+    return int(samples * look.size[0] * look.size[1]) * (2 if bits_of(look.pixel_format) > 8 else 1)
+
+
+def taken(index: int, pts: int, frame: Any, look: Look) -> Item:
+    """A decoded picture (None where damaged) as an item: its own upright copy, or the reason why not."""
+    if frame is None:
+        return Item(index, pts, None, "damaged")
+    if (frame.width, frame.height) != look.decoded:
+        return Item(index, pts, None, "another picture size")
+    # The decoder still refers to its frames: masks are drawn on copies.
+    return Item(index, pts, upright_copy(frame, look.pixel_format))
+
+
+def run_threads(
+    source: Path, look: Look, judge: Judge, sink: Callable[[Item], None], clock: Clock, log: RedactionLog,
+    *, limit: int = 0, progress: Progress | None = None,
+) -> None:  # fmt: skip
+    """Take a file through: one thread decodes, one masks and encodes (`sink`), the caller's judges.
+
+    Raises what the first of them raised. A fault of the input is noted in the log instead.
+    """
+    crew = Crew()
+    size = max(2, min(64, QUEUE_BYTES // frame_bytes(look)))
+    decoded, decided = Pipe(size, crew), Pipe(size, crew)
+    tail: list[str] = []
+
+    def decode() -> None:
+        with Pictures(source) as pictures:
+            since = time.perf_counter()
+            for index, picture in enumerate(pictures):
+                if limit and index >= limit:
+                    break
+                clock.add("start", time.perf_counter() - since)
+                with clock.measure("crop"):
+                    item = taken(index, picture.pts, picture.frame, look)
+                decoded.put(item)
+                since = time.perf_counter()
+            else:
+                tail.append(pictures.tail)
+        decoded.put(None)
+
+    def judged() -> None:
+        for item in decoded:
+            log.frames["in"] += 1
+            for done in judge.push(item):
+                decided.put(done)
+        for done in judge.finish(log.frames["in"]) if not crew.broken.is_set() else ():
+            decided.put(done)
+        decided.put(None)
+
+    def pour() -> None:
+        for item in decided:
+            sink(item)
+            if progress and (item.index + 1) % 10 == 0:
+                progress(item.index + 1, max(look.frames, item.index + 1), "frames")
+
+    crew.start("decode", decode)
+    crew.start("sink", pour)
+    crew.guard(judged)
+    crew.join()
+    if any(tail):
+        log.faults.append({"first": log.frames["in"], "last": None, "reason": f"cut off: {tail[0]}"})

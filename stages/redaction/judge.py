@@ -1,0 +1,119 @@
+"""Stages: what is to be covered in each frame: from the detector and time, or from a list somebody made."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from orveil.stages.redaction.clock import Clock
+from orveil.stages.redaction.kernels import Smoother
+from orveil.stages.redaction.log import Observer, RedactionLog
+from orveil.stages.redaction.pipes import Item
+from orveil.stages.redaction.search import Search
+from orveil.stages.redaction.temporal import Covered
+from orveil.stages.runtime import ModelError
+
+__all__ = ["BoxSource", "Detecting", "Given", "Judge"]
+
+LISTED = "whole frame in the list of boxes"
+
+
+class Judge(Protocol):
+    """Says what to cover; may keep frames back until it knows what comes after them."""
+
+    def push(self, item: Item) -> Iterator[Item]:
+        """Take the next frame; gives back those that are decided."""
+        ...
+
+    def finish(self, frames: int) -> Iterator[Item]:
+        """After the last of `frames` frames: the rest."""
+        ...
+
+
+class Detecting:
+    """Runs the detector on every n-th frame; tracks fill the time between and around detections.
+
+    Fails closed: from a frame on which the model fails until it works again, everything is covered.
+    """
+
+    def __init__(
+        self, search: Search, smoother: Smoother, every: int, time_base: Any, log: RedactionLog,
+        observer: Observer, clock: Clock,
+    ) -> None:  # fmt: skip
+        self.search, self.smoother, self.every, self.time_base = search, smoother, every, time_base
+        self.log, self.observer, self.clock = log, observer, clock
+        self._healthy, self._due = True, True
+        self._waiting: deque[Item] = deque()
+
+    def push(self, item: Item) -> Iterator[Item]:
+        """Search the frame if it is its turn."""
+        found = self._found(item)
+        if not self._healthy and not item.fault:
+            item.fault = "the model failed"
+        self._waiting.append(item)
+        self.smoother.push(item.index, float(item.pts * self.time_base), found)
+        yield from self._decided(end=False)
+
+    def finish(self, frames: int) -> Iterator[Item]:
+        """What was kept back."""
+        yield from self._decided(end=True)
+        self.log.longest_gap = self.smoother.longest_gap()
+
+    def _decided(self, end: bool) -> Iterator[Item]:
+        for covered in self.smoother.ready(end):
+            item = self._waiting.popleft()
+            item.covered = covered
+            yield item
+
+    def _found(self, item: Item) -> dict[str, Any] | None:
+        self._due = self._due or item.index % self.every == 0
+        if not self._due or item.frame is None or item.fault:
+            return None
+        try:
+            boxes = self.search(item.frame)
+        except ModelError:
+            self._healthy = False
+            return None
+        self._healthy, self._due = True, False
+        self.log.frames["inferred"] += 1
+        self.observer.found(item.index, item.pts, boxes)
+        with self.clock.measure("score filter"):
+            names = self.search.detector.bundle.labels
+            rows = {name: boxes.label == number for number, name in enumerate(names)}
+            return {name: (boxes.xyxy[mine], boxes.score[mine]) for name, mine in rows.items()}
+
+
+class BoxSource(Protocol):
+    """Somebody's list of what to cover."""
+
+    def at(self, index: int, pts: int) -> Covered | None:
+        """Exactly what to cover in this frame, no margin added; None: all of it.
+
+        Raises:
+            OrveilError: the list belongs to another video.
+        """
+        ...
+
+    def finish(self, frames: int) -> None:
+        """After the last frame: raises OrveilError where the list goes on."""
+        ...
+
+
+class Given:
+    """Covers exactly what a list says."""
+
+    def __init__(self, boxes: BoxSource) -> None:
+        self.boxes = boxes
+
+    def push(self, item: Item) -> Iterator[Item]:
+        """Look the frame up."""
+        item.covered = self.boxes.at(item.index, item.pts)
+        if item.covered is None and not item.fault:
+            item.fault = LISTED
+        yield item
+
+    def finish(self, frames: int) -> Iterator[Item]:
+        """Nothing is kept back."""
+        self.boxes.finish(frames)
+        yield from ()
