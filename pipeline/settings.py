@@ -12,9 +12,9 @@ from orveil.pipeline.errors import OrveilError
 
 __all__ = [
     "AssociateParams", "BlurParams", "Camera", "DetectParams", "DistilParams", "EvaluateParams",
-    "EvaluateSettings", "ExportParams", "FinetuneParams", "ImportWeightsParams", "IngestParams", "Params",
-    "PoseParams", "PoseTrainParams", "PseudoLabelParams", "ReportParams", "RunSettings", "SiteSettings",
-    "TrackParams", "load_site",
+    "EvaluateSettings", "ExportParams", "FinetuneParams", "GuardParams", "ImportWeightsParams",
+    "IngestParams", "Params", "PoseParams", "PoseTrainParams", "PseudoLabelParams", "ReportParams",
+    "RunSettings", "SiteSettings", "TrackParams", "load_site",
 ]  # fmt: skip
 
 
@@ -119,6 +119,13 @@ class FinetuneParams(Params):
         0.99, ge=0, lt=1, description="of the moving average of the weights, which is the result; 0: none"
     )
     anchor: float = Field(0.0, ge=0, description="pull towards the starting weights (L2-SP)")
+
+
+class GuardParams(Params):
+    """When a round is rolled back; agreement is in [0, 1]."""
+
+    may_lose: float = Field(0.0, ge=0, le=1, description="agreement that a round may lose on average")
+    camera_may_lose: float = Field(0.05, ge=0, le=1, description="agreement that it may lose on one camera")
 
 
 class PoseParams(Params):
@@ -240,6 +247,7 @@ class SiteSettings(Params):
     associate: AssociateParams = AssociateParams()
     pseudolabel: PseudoLabelParams = PseudoLabelParams()
     finetune: FinetuneParams = FinetuneParams()
+    guard: GuardParams = GuardParams()
     pose: PoseParams = PoseParams()
     pose_train: PoseTrainParams = PoseTrainParams()
     distil: DistilParams = DistilParams()

@@ -1,6 +1,6 @@
 """The whole adaptation, wired from top to bottom: read this file to see how data flows.
 
-media -> candidates -> tracks -> associations -> pseudo labels -> poses -> weights   (each round)
+media -> candidates -> tracks -> associations -> pseudo labels -> poses -> weights -> guard   (each round)
 weights -> student -> bundle -> blurred video; evaluation and report at the side
 """
 
@@ -19,6 +19,7 @@ from orveil.stages.distil import Distil
 from orveil.stages.evaluate import Evaluate
 from orveil.stages.export import Export
 from orveil.stages.finetune import Finetune
+from orveil.stages.guard import Guard
 from orveil.stages.ingest import Ingest
 from orveil.stages.models import resolve
 from orveil.stages.pose import Pose
@@ -52,10 +53,12 @@ def build_graph(site: SiteSettings) -> Graph:
     pose = plan.weights("pose", "pose_weights_0", site.pose_model, site.pose_config)
 
     start = detector
+    plan.find_people("1", detector, 1)
     for number in range(1, site.rounds + 1):
-        plan.find_people(str(number), detector, number)
         plan.poses(str(number), pose, scope="train")
-        detector = plan.finetune(str(number), detector, anchor=start)
+        trained = plan.finetune(str(number), detector, anchor=start)
+        plan.find_people(str(number + 1), trained, number + 1)
+        detector = plan.guard(number, before=detector, after=trained)
 
     plan.find_people("final", detector, site.rounds + 1)
     plan.poses("final", pose, scope="train", name="poses_train")
@@ -107,6 +110,15 @@ class _Plan:
     def finetune(self, suffix: str, detector: Node, anchor: Node) -> Node:
         inputs = {**self._of(suffix, "labels", "poses"), "weights": detector, "anchor": anchor}
         return self._add("weights", suffix, Finetune(), self.site.finetune, inputs)
+
+    def guard(self, number: int, before: Node, after: Node) -> Node:
+        """The better of two detectors, by what each found and what its labels say."""
+        name, now, then = f"guard_{number}", str(number), str(number + 1)
+        inputs = {"before": before, "after": after}
+        inputs |= {f"{kind}_before": self.made[f"{kind}_{now}"] for kind in ("candidates", "labels")}
+        inputs |= {f"{kind}_after": self.made[f"{kind}_{then}"] for kind in ("candidates", "labels")}
+        self.made[name] = self.graph.add(name, Guard(), self.site.guard, inputs=inputs)
+        return self.made[name]
 
     def train_pose(self, pose: Node) -> Node:
         inputs = {"labels": self.made["labels_final"], "poses": self.made["poses_train"], "weights": pose}

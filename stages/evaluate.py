@@ -55,7 +55,7 @@ Boxes = Mapping[int, Predicted]
 
 def round_names(rounds: int) -> list[tuple[str, str]]:
     """(input name, row name) of the detector runs: round k's detector made the candidates of round k + 1."""
-    inputs = [f"candidates_{r}" for r in range(1, rounds + 1)] + ["candidates_final"]
+    inputs = [f"candidates_{r}" for r in range(1, rounds + 2)]
     names = ["off-the-shelf"] + [f"round {r}" for r in range(1, rounds + 1)]
     return list(zip(inputs, names, strict=True))
 

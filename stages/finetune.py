@@ -19,13 +19,16 @@ from orveil.pipeline.types import PERSON
 from orveil.stages.datasets import labelled_pictures
 from orveil.stages.targets import training_record, training_targets
 from orveil.stages.training import TrainingStage
-from orveil.stages.weights import copy_weights, keep_log, write_weights_dir
+from orveil.stages.weights import copy_weights, keep_log, pass_weights, read_info, write_weights_dir
 
 __all__ = ["Finetune"]
 
 
 class Finetune(TrainingStage):
-    """Train the detector of `weights` on `labels` and `poses`; where nobody is labelled, pass it on."""
+    """Train the detector of `weights` on `labels` and `poses`.
+
+    Where nobody is labelled, or the guard stopped the rounds, the weights are passed on.
+    """
 
     name: ClassVar[str] = "finetune"
     version: ClassVar[int] = 1
@@ -41,6 +44,9 @@ class Finetune(TrainingStage):
         """Train, or go on with the training that `context.scratch` holds, and write the weights."""
         del shard
         start = inputs["weights"].path
+        if read_info(start).training.get("stopped"):
+            pass_weights(start, out)
+            return
         targets, frame_weights = training_targets(inputs["labels"], inputs["poses"])
         if not any((target.labels == PERSON).any() for target in targets):
             copy_weights(start, out, "no person is labelled in any training frame")

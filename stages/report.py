@@ -53,6 +53,7 @@ def report_inputs(rounds: int, with_metrics: bool) -> dict[str, type[ArtifactTyp
         if suffix != "final":
             wanted[f"poses_{suffix}"] = PosesKind
             wanted[f"weights_{suffix}"] = WeightsKind
+            wanted[f"guard_{suffix}"] = WeightsKind
     wanted |= {
         "poses_train": PosesKind,
         "pose_weights": WeightsKind,

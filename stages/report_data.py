@@ -28,6 +28,7 @@ from orveil.pipeline.types import (
     PseudoLabels,
     Tracks,
 )
+from orveil.stages.guard import VERDICT
 
 __all__ = ["SOURCES", "gather", "loss_curves", "passes", "timings"]
 
@@ -64,6 +65,7 @@ def gather(inputs: Inputs, rounds: int, title: str) -> Json:
         ],
         "people": [{"name": name, **_people(inputs, suffix, index)} for suffix, name in passes(rounds)],
         "training": _training(inputs, rounds),
+        "guard": [_verdict(inputs, number) for number in range(1, rounds + 1)],
         "bundle": _bundle(inputs["bundle"].path),
         "blur": [_blurred(view, path) for view, path in _views(inputs["blurred"])],
         "sketches": _sketches(labels["final"], files),
@@ -180,6 +182,19 @@ def _training(inputs: Inputs, rounds: int) -> list[Json]:
         facts = _json(inputs[source].path / "weights.json").get("training", {})
         result.append({"name": name, "facts": dict(flatten(facts))})
     return result
+
+
+def _verdict(inputs: Inputs, number: int) -> Json:
+    """What the guard saw, and, where there is ground truth, the true AP of the same cameras."""
+    verdict = _json(inputs[f"guard_{number}"].path / VERDICT)
+    rows = _json(inputs["metrics"].path / "metrics.json")["rows"] if "metrics" in inputs else []
+    steps = rows[number - 1 : number + 1]
+    cameras = []
+    for view, value in sorted(verdict["cameras"].items()):
+        true = [step["cameras"][view]["ap50"] for step in steps if view in step["cameras"]]
+        cameras.append({"view": view, "before": value["before"], "after": value["after"], "true": true})
+    kept = verdict["kept"] == "after"
+    return {"name": f"round {number}", "kept": kept, "reason": verdict["reason"], "cameras": cameras}
 
 
 def loss_curves(inputs: Inputs, rounds: int) -> dict[str, dict[str, list[list[float]]]]:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +21,7 @@ from orveil.pipeline.types import FACE, HEAD, PERSON
 
 __all__ = [
     "CLASS_LABELS", "VOLATILE", "ImportWeights", "WeightsInfo", "copy_weights", "file_sha256",
-    "import_weights_node", "keep_log", "read_info", "write_weights_dir",
+    "import_weights_node", "keep_log", "pass_weights", "read_info", "write_weights_dir",
 ]  # fmt: skip
 
 CLASS_LABELS = {"person": PERSON, "head": HEAD, "face": FACE}
@@ -102,16 +103,28 @@ def write_weights_dir(
     return written
 
 
-def copy_weights(directory: Path, out: Path, reason: str) -> WeightsInfo:
-    """Pass weights on untouched, with the reason why nothing was learned."""
-    info = read_info(directory)
-    training = {"iterations": 0, "skipped": reason}
-    copied = WeightsInfo(**{**asdict(info), "classes": info.classes, "training": training})
+def pass_weights(directory: Path, out: Path) -> None:
+    """Pass weights on byte for byte, so that they keep their digest."""
     try:
-        (out / MODEL).write_bytes((directory / MODEL).read_bytes())
-        _write_text(out / CONFIG, (directory / CONFIG).read_text("utf-8"))
+        for name in (MODEL, CONFIG, INFO):
+            shutil.copyfile(directory / name, out / name)
     except OSError as error:
         raise explain_os_error(error, str(out)) from error
+
+
+def copy_weights(directory: Path, out: Path, reason: str, *, stopped: bool = False) -> WeightsInfo:
+    """Pass weights on untouched, with the reason why nothing was learned.
+
+    Args:
+        directory: weights directory.
+        out: an existing directory.
+        reason: for the report.
+        stopped: later rounds shall not train them either.
+    """
+    info = read_info(directory)
+    training = {"iterations": 0, "skipped": reason, **({"stopped": True} if stopped else {})}
+    pass_weights(directory, out)
+    copied = replace(info, training=training)
     _write_text(out / INFO, json.dumps(asdict(copied), indent=1, sort_keys=True) + "\n")
     return copied
 

@@ -100,6 +100,9 @@ class FinishedSite:
             self._labels(suffix, people)
             self._poses(f"poses_{suffix}")
             self._weights(f"weights_{number}", 0.9 / (number + 1))
+            if number:
+                self._verdict(f"guard_{number}")
+        self.inputs[f"candidates_{rounds + 1}"] = self.inputs["candidates_final"]
         self._poses("poses_train")
         for name in ("pose_weights_0", "pose_weights", "student"):
             self._weights(name, 0.5)
@@ -220,6 +223,12 @@ class FinishedSite:
         (path / "losses.jsonl").write_text("".join(json.dumps(record) + "\n" for record in curve))
         facts = {"training": {"frames": 64, "guard": {"kept": True, "score": 0.91}}}
         (path / "weights.json").write_text(json.dumps(facts))
+
+    def _verdict(self, name: str) -> None:
+        path = self._add(name, {Shard(): []})[Shard()]
+        cameras = {f"main/{camera}": {"before": 0.5, "after": 0.6} for camera in CAMERAS}
+        verdict = {"kept": "after", "reason": "", "gain": 0.1, "cameras": cameras}
+        (path / "guard.json").write_text(json.dumps(verdict))
 
     def _bundle(self) -> None:
         path = self._add("bundle", {Shard(): []})[Shard()]

@@ -36,12 +36,12 @@ def test_rows_are_the_detectors_in_order_then_offline_path_and_student(site, tmp
     assert [(row["name"], row["source"]) for row in rows] == [
         ("off-the-shelf", "candidates_1"),
         ("round 1", "candidates_2"),
-        ("round 2", "candidates_final"),
+        ("round 2", "candidates_3"),
         ("offline path", "labels_final"),
         ("student", "blurred"),
     ]
     assert rows[-1]["operating_point"] == "person >= 0.40, head >= 0.35"
-    assert round_names(0) == [("candidates_final", "off-the-shelf")]
+    assert round_names(0) == [("candidates_1", "off-the-shelf")]
 
 
 def test_figures_of_every_row(site, tmp_path):
