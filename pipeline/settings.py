@@ -174,9 +174,8 @@ class ExportParams(Params):
     )
     max_score_error: float = Field(1e-3, gt=0, description="gate: largest difference of scores")
     max_recall_drop: float = Field(0.005, ge=0, description="gate: largest loss of recall on held-out frames")
-    recall_share: float = Field(0.99, gt=0, le=1, description="share of recall that a threshold keeps")
-    min_precision: float = Field(
-        0.7, ge=0, le=1, description="a threshold with less precision is raised, at the cost of recall"
+    miss_cost: float = Field(
+        9.0, gt=0, description="needless boxes that one missed person outweighs, when a threshold is chosen"
     )
 
 

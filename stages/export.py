@@ -42,7 +42,7 @@ class Export:
     """Export `student` to ONNX, compare it with PyTorch on the site's frames, and choose its thresholds."""
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
@@ -159,9 +159,7 @@ class _Maker:
         points, recall = {}, {}
         for number, name in enumerate(self.labels):
             hits = _hits(theirs, targets, number, name)
-            points[name] = choose(
-                hits, self.params.score_floor, self.params.recall_share, self.params.min_precision
-            )
+            points[name] = choose(hits, self.params.score_floor, self.params.miss_cost)
             at = points[name].threshold
             recall[name] = {
                 "onnx": hits.recall(at), "torch": _hits(own, targets, number, name).recall(at),

@@ -94,29 +94,29 @@ def _likely(xyxy: Boxes, doubtful: Boxes, chance: NDArray[Any]) -> NDArray[np.fl
     return np.asarray((held * np.asarray(chance, np.float64)[None]).max(axis=1, initial=0.0))
 
 
-def choose(hits: Hits, floor: float, recall_share: float, min_precision: float) -> OperatingPoint:
-    """The highest threshold that keeps the recall, or the lowest that gives the precision.
+def choose(hits: Hits, floor: float, miss_cost: float) -> OperatingPoint:
+    """The threshold of least cost: a missed person weighs as much as `miss_cost` needless boxes.
+
+    A box pays as long as it is right with a probability of at least 1 / (1 + miss_cost); the lowest of
+    equally good thresholds is taken.
 
     Args:
         hits: on the labelled frames.
         floor: lowest score that the detector gives at all.
-        recall_share: share of the recall at the floor that must be kept.
-        min_precision: a threshold with less is raised, at the cost of recall, to the lowest that has it.
+        miss_cost: needless boxes for one missed person.
 
     Returns:
         The chosen point; 0.3, or the floor if that is higher, where there is nothing to choose by.
     """
-    candidates = np.unique(hits.score[hits.hit])
-    if hits.labels == 0 or not len(candidates):
-        return OperatingPoint(
-            _rounded(max(floor, 0.3)), hits.recall(floor), hits.precision(floor), hits.labels
-        )
-    wanted = recall_share * hits.recall(floor)
-    keeps = [c for c in candidates.tolist() if hits.recall(c) >= wanted]
-    start = max(keeps)
-    precise = [c for c in candidates.tolist() if c >= start and hits.precision(c) >= min_precision]
-    chosen = start if hits.precision(start) >= min_precision or not precise else min(precise)
-    threshold = _rounded(chosen)
+    if hits.labels == 0 or not hits.hit.any():
+        threshold = _rounded(max(floor, 0.3))
+    else:
+        order = np.argsort(-hits.score, kind="stable")
+        score, worth = hits.score[order], hits.worth[order]
+        saved = np.cumsum(worth * (1.0 + miss_cost) - 1.0)
+        # The end of each run of equal scores; a threshold that finds no label at all is none.
+        possible = np.append(score[1:] != score[:-1], True) & (score <= hits.score[hits.hit].max())
+        threshold = _rounded(float(score[possible & (saved >= saved[possible].max() - 1e-9)].min()))
     return OperatingPoint(threshold, hits.recall(threshold), hits.precision(threshold), hits.labels)
 
 

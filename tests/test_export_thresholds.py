@@ -34,40 +34,45 @@ def test_matching_counts_each_label_once_and_doubtful_places_by_their_probabilit
     assert found.recall(0.5) == 1.0
 
 
-def test_threshold_keeps_the_recall() -> None:
-    point = choose(hits([(0.9, True), (0.7, True), (0.2, True), (0.1, False)], 4), 0.05, 1.0, 0.5)
-    assert point.threshold == pytest.approx(0.2, abs=1e-4)
-    assert (point.recall, point.precision) == (0.75, 1.0)
-    looser = choose(hits([(0.9, True), (0.7, True), (0.2, True)], 3), 0.05, 0.6, 0.5)
-    assert looser.threshold == pytest.approx(0.7, abs=1e-4)
-
-
-def test_precision_floor_raises_the_threshold() -> None:
+def test_threshold_goes_down_as_long_as_boxes_pay() -> None:
     pairs = [(0.9, True), (0.8, True), (0.3, False), (0.25, False), (0.2, False), (0.1, True)]
-    assert choose(hits(pairs, 3), 0.05, 1.0, 0.4).threshold == pytest.approx(0.1, abs=1e-4)
-    assert choose(hits(pairs, 3), 0.05, 1.0, 0.7).threshold == pytest.approx(0.8, abs=1e-4)
+    assert choose(hits(pairs, 3), 0.05, 9.0).threshold == pytest.approx(0.1, abs=1e-4)
+    assert choose(hits(pairs, 3), 0.05, 2.0).threshold == pytest.approx(0.8, abs=1e-4)
+    point = choose(hits([(0.9, True), (0.7, True), (0.2, True), (0.1, False)], 4), 0.05, 9.0)
+    assert (point.threshold, point.recall, point.precision) == (pytest.approx(0.2, abs=1e-4), 0.75, 1.0)
+
+
+def test_doubtful_places_pay_by_their_probability() -> None:
+    score, hit = np.array([0.9, 0.3]), np.array([True, False])
+    for worth, threshold in ((0.3, 0.3), (0.05, 0.9)):
+        found = Hits(score, hit, np.array([1.0, worth]), 1)
+        assert choose(found, 0.05, 9.0).threshold == pytest.approx(threshold, abs=1e-4)
 
 
 def test_nothing_to_choose_by() -> None:
-    assert choose(hits([], 0), 0.05, 0.99, 0.7).threshold == 0.3
-    assert choose(hits([(0.4, False)], 2), 0.5, 0.99, 0.7).threshold == 0.5
+    assert choose(hits([], 0), 0.05, 9.0).threshold == 0.3
+    assert choose(hits([(0.4, False)], 2), 0.5, 9.0).threshold == 0.5
 
 
 @settings(deadline=None)
 @given(
     st.lists(st.tuples(st.floats(0.05, 1), st.booleans()), max_size=30),
     st.integers(0, 5),
-    st.floats(0.5, 1),
-    st.floats(0, 1),
+    st.floats(0.1, 50),
 )
-def test_chosen_point_obeys_its_rules(
-    pairs: list[tuple[float, bool]], missed: int, share: float, precision: float
+def test_no_threshold_costs_less_than_the_chosen_one(
+    pairs: list[tuple[float, bool]], missed: int, miss_cost: float
 ) -> None:
     found = hits(pairs, sum(hit for _, hit in pairs) + missed)
-    point = choose(found, 0.05, share, precision)
-    if any(hit for _, hit in pairs):
-        kept = point.recall >= share * found.recall(0.05)
-        assert kept or point.precision >= precision
+    point = choose(found, 0.05, miss_cost)
+
+    def cost(threshold: float) -> float:
+        shown = found.score >= threshold
+        return float(miss_cost * (~shown & found.hit).sum() + (shown & ~found.hit).sum())
+
+    if found.hit.any():
+        best = found.score[found.hit].max()
+        assert cost(point.threshold) <= min(cost(s) for s in found.score.tolist() if s <= best) + 1e-6
         assert point.recall > 0
     assert 0 <= point.threshold <= 1
 
