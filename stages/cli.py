@@ -1,8 +1,8 @@
 """Command line `orveil`: the entry point. Light: everything heavy is imported by the command that needs it.
 
 What a user can put right is one message on stderr and exit status 2; an interrupted run is status 130.
-`blur` and `export --verify` run on appliances with numpy, OpenCV, PyAV, ONNX Runtime and rich alone; all
-other commands are in `cli_app.py`, which needs typer (and so pydantic).
+`blur`, `analyse`, `boxes` and `export --verify` run on appliances with numpy, OpenCV, PyAV, ONNX Runtime and
+rich alone; all other commands are in `cli_app.py`, which needs typer (and so pydantic).
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ def _run(arguments: Sequence[str]) -> int:
         from orveil.stages import cli_blur
 
         return cli_blur.export(arguments[1:])
+    if arguments[:1] in (["analyse"], ["boxes"]):
+        from orveil.stages import cli_boxes
+
+        run = cli_boxes.analyse if arguments[0] == "analyse" else cli_boxes.boxes
+        return run(arguments[1:])
     from orveil.stages.cli_app import run_app
 
     return run_app(arguments)

@@ -6,20 +6,22 @@ Imports no torch, Ray, pydantic, pyarrow or typer (which needs pydantic).
 from __future__ import annotations
 
 import argparse
-import math
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from orveil.pipeline.errors import OrveilError, explain_os_error
 from orveil.pipeline.progress import Events, make_events
 from orveil.stages.bundle_check import verify_bundle
+from orveil.stages.cli_options import DECISIONS, add_decisions, add_run_options, number
 from orveil.stages.redact import BlurSettings, RedactionLog, blur_video
+from orveil.stages.redaction.boxes_file import BoxesFile, BoxSource
 from orveil.stages.redaction.clock import timing_table
 from orveil.stages.redaction.log import CHOICES
-from orveil.stages.runtime import Bundle
+from orveil.stages.redaction.look import Look
+from orveil.stages.runtime import Bundle, sha256_of
 
 __all__ = ["blur", "export"]
 
@@ -29,8 +31,9 @@ frames in = frames out. A frame that cannot be decoded or analysed is covered as
 and makes the exit status 1. A video that cannot be blurred at all leaves no file, the others are still done,
 and the exit status is 2.
 
-example:
+examples:
   orveil blur cam1.mp4 cam2.mp4 --bundle bundle --out blurred --target head
+  orveil blur cam1.mp4 --boxes cam1.boxes.json --out blurred
 """
 
 
@@ -43,8 +46,29 @@ def blur(arguments: Sequence[str]) -> int:
     given = _blur_parser().parse_args(arguments)
     given.roi = tuple(given.roi)
     settings = BlurSettings(**{name: getattr(given, name) for name in BlurSettings.__dataclass_fields__})
-    bundle = Bundle.load(given.bundle)
-    return _run(_jobs(given.video, given.out), bundle, settings, given)
+    what: Bundle | BoxesFile
+    if given.boxes:
+        what, settings = _listed(given, settings)
+    else:
+        what = Bundle.load(given.bundle)
+    return _run(_jobs(given.video, given.out), what, settings, given)
+
+
+def _listed(given: argparse.Namespace, settings: BlurSettings) -> tuple[BoxesFile, BlurSettings]:
+    """The boxes file, and settings that add nothing to it.
+
+    Raises:
+        OrveilError: a wrong file, several videos, or settings that only an analysis can obey.
+    """
+    known = BlurSettings()
+    vain = [name for name in DECISIONS if getattr(settings, name) != getattr(known, name)]
+    if vain or len(given.video) > 1:
+        what = f"--{vain[0].replace('_', '-')} decides what is found" if vain else "there are several videos"
+        raise OrveilError(
+            f"a boxes file covers what it says in one video: {what}", where=str(given.boxes),
+            remedy="give this option to `orveil analyse`" if vain else "blur them one by one",
+        )  # fmt: skip
+    return BoxesFile(given.boxes), replace(settings, margin=0.0, feather=0.0)
 
 
 def export(arguments: Sequence[str]) -> int:
@@ -78,67 +102,28 @@ def _blur_parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     add("video", nargs="+", type=Path, help="videos to blur")
-    add("--bundle", type=Path, required=True, help="bundle folder that `orveil adapt` made")
+    how = parser.add_mutually_exclusive_group(required=True)
+    how.add_argument("--bundle", type=Path, help="bundle folder that `orveil adapt` made")
+    how.add_argument("--boxes", type=Path, metavar="BOXES.json",
+                     help="cover exactly what this file says (`orveil analyse`)")  # fmt: skip
     add("--out", type=Path, required=True, help="folder for NAME.mp4 and its log NAME.json")
-    add(
-        "--target", choices=("face", "head", "body"), default=known.target, help="what to cover (%(default)s)"
-    )
+    add_decisions(parser)
     add("--style", choices=("gaussian", "mosaic", "solid"), default=known.style, help="how (%(default)s)")
     add("--shape", choices=("ellipse", "box"), default=known.shape, help="of a region (%(default)s)")
-    add("--margin", type=_number(float, 0, 1), default=known.margin, metavar="SHARE",
-        help="growth on each side, as a share of a box's size (%(default)s)")  # fmt: skip
-    add("--feather", type=_number(float, 0, 1), default=known.feather, metavar="SHARE",
+    add("--feather", type=number(float, 0, 1), default=known.feather, metavar="SHARE",
         help="share of the margin in which the mask fades in (%(default)s)")  # fmt: skip
-    add("--cells", type=_number(int, 1), default=known.cells, metavar="N",
+    add("--cells", type=number(int, 1), default=known.cells, metavar="N",
         help="averages kept across a region: fewer blur more (%(default)s)")  # fmt: skip
-    add("--roi", type=_region, action="append", default=[], metavar="X,Y,W,H",
-        help="search and change only this rectangle, px; may be given several times")  # fmt: skip
-    add("--every", type=_number(int, 1), default=known.every, metavar="N",
-        help="run the detector on every n-th frame (%(default)s)")  # fmt: skip
-    add("--hold-s", type=_number(float, 0), default=known.hold_s, metavar="SECONDS",
-        help="keep covering for this long where somebody is lost (%(default)s)")  # fmt: skip
-    add("--kernel", choices=CHOICES["kernel"], default=known.kernel,
-        help="carries detections over time; others are there to compare with (%(default)s)")  # fmt: skip
     add("--audio", choices=("keep", "drop"), default=known.audio,
         help="voices identify people too (%(default)s)")  # fmt: skip
-    add("--crf", type=_number(int, 0, 51), default=known.crf, metavar="N",
+    add("--crf", type=number(int, 0, 51), default=known.crf, metavar="N",
         help="H.264 quality, 0 to 51; lower is better and larger (%(default)s)")  # fmt: skip
     add("--preset", default=known.preset, help="of the x264 encoder (%(default)s)")
     add("--codec", choices=CHOICES["codec"], default=known.codec,
         help="H.264 encoder; one that does not work here is replaced by libx264 (%(default)s)")  # fmt: skip
     add("--timings", action="store_true", help="say where the time went, per frame")
-    add(
-        "--threads",
-        type=_number(int, 1),
-        default=2,
-        metavar="N",
-        help="of detector and encoder (%(default)s)",
-    )
-    add("-q", "--quiet", action="store_true", help="no progress")
+    add_run_options(parser)
     return parser
-
-
-def _region(text: str) -> tuple[int, int, int, int]:
-    """X,Y,W,H."""
-    try:
-        x, y, width, height = (int(part) for part in text.split(","))
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is not X,Y,WIDTH,HEIGHT in pixels") from error
-    return x, y, width, height
-
-
-def _number(kind: type[float], low: float, high: float = math.inf) -> Callable[[str], float]:
-    """A parser of numbers within [low, high], for argparse."""
-
-    def parse(text: str) -> float:
-        value = kind(text)
-        if not low <= value <= high:
-            above = f" and at most {high:g}" if high < math.inf else ""
-            raise argparse.ArgumentTypeError(f"{text} must be at least {low:g}{above}")
-        return value
-
-    parse.__name__ = "whole number" if kind is int else "number"
-    return parse
 
 
 @dataclass(frozen=True)
@@ -168,14 +153,16 @@ def _jobs(videos: Sequence[Path], out: Path) -> list[_Job]:
     return [_Job(path, out / f"{name}.mp4", out / f"{name}.json") for name, path in names.items()]
 
 
-def _run(jobs: Sequence[_Job], bundle: Bundle, settings: BlurSettings, given: argparse.Namespace) -> int:
+def _run(
+    jobs: Sequence[_Job], what: Bundle | BoxesFile, settings: BlurSettings, given: argparse.Namespace
+) -> int:
     """Do all jobs; a failing one does not stop the others. Returns the exit status."""
     events = make_events(quiet=given.quiet)
     events.begin({job.source.name: "blur" for job in jobs}, {})
     results = []
     try:
         for job in jobs:
-            results.append(_blur_one(job, bundle, settings, given, events))
+            results.append(_blur_one(job, what, settings, given, events))
     finally:
         events.end()
     for result in results:
@@ -192,7 +179,7 @@ class _Result:
 
 
 def _blur_one(
-    job: _Job, bundle: Bundle, settings: BlurSettings, given: argparse.Namespace, events: Events
+    job: _Job, what: Bundle | BoxesFile, settings: BlurSettings, given: argparse.Namespace, events: Events
 ) -> _Result:
     name, begin = job.source.name, time.perf_counter()
     events.node_started(name, 0, 1)
@@ -202,8 +189,10 @@ def _blur_one(
 
     said = "failed"
     try:
-        log = blur_video(job.source, job.video, bundle, settings, progress, threads=given.threads,
-                         timings=given.timings)  # fmt: skip
+        bundle, boxes = (what, None) if isinstance(what, Bundle) else (None, _fitting(what, job.source))
+        log = blur_video(job.source, job.video, bundle, settings, progress, boxes=boxes,
+                         threads=given.threads, timings=given.timings)  # fmt: skip
+        log.boxes_file = boxes.boxes.sha256 if boxes else ""
         log.write(job.log)
         said = f"{log.frames['out']} frames"
         result = _judged(job, log, given.timings)
@@ -214,6 +203,12 @@ def _blur_one(
     events.shard_finished(name, "all")
     events.node_finished(name, time.perf_counter() - begin, said)
     return result
+
+
+def _fitting(boxes: BoxesFile, video: Path) -> BoxSource:
+    size = Look.at(video).size
+    boxes.check_video(sha256_of(video), size, str(video))
+    return BoxSource(boxes)
 
 
 def _judged(job: _Job, log: RedactionLog, timings: bool) -> _Result:

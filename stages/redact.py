@@ -123,8 +123,7 @@ def analyse_video(
         if covered is None:
             log.fault(item.index, item.fault)
         else:
-            log.boxes.update(covered.sources)
-            log.frames["with_boxes"] += bool(len(covered.xyxy))
+            log.cover(covered, len(covered.xyxy))
         observer.decided(item.index, item.pts, covered, item.fault)
 
     run_threads(source, look, judge, sink, clock, log, limit=limit, progress=progress)

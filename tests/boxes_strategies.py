@@ -10,8 +10,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from orveil.stages.redaction.boxes_file import BoxesFile, BoxesWriter
-from orveil.stages.redaction.boxes_schema import LABELS, SOURCES, Frame, Header
-from orveil.stages.redaction.temporal import Origin
+from orveil.stages.redaction.boxes_schema import Frame, Header
+from orveil.stages.redaction.temporal import LABELS, SOURCES, Origin
 
 WIDTH, HEIGHT = 320, 240
 scores = st.one_of(st.just(math.nan), st.integers(0, 100000).map(lambda n: n / 100000))

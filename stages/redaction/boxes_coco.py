@@ -19,8 +19,9 @@ from typing import Any, NoReturn
 from orveil.pipeline.errors import OrveilError, explain_os_error
 from orveil.stages.redaction.boxes_convert import Drawn, DrawnBox
 from orveil.stages.redaction.boxes_file import BoxesFile
-from orveil.stages.redaction.boxes_schema import LABELS, Frame, Header, box_json
+from orveil.stages.redaction.boxes_schema import Frame, Header, box_json
 from orveil.stages.redaction.json_stream import JsonError, JsonStream
+from orveil.stages.redaction.temporal import LABELS
 
 __all__ = ["read_coco", "write_coco"]
 

@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from orveil.pipeline.errors import OrveilError, explain_os_error
 from orveil.stages.redaction.boxes_convert import Drawn, DrawnBox
 from orveil.stages.redaction.boxes_file import BoxesFile
-from orveil.stages.redaction.boxes_schema import LABELS, Header
+from orveil.stages.redaction.boxes_schema import Header
+from orveil.stages.redaction.temporal import LABELS
 
 __all__ = ["read_cvat", "write_cvat"]
 

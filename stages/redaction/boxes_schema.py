@@ -16,16 +16,14 @@ from numpy.typing import NDArray
 
 from orveil.pipeline.geometry import as_boxes
 from orveil.stages.redaction.json_stream import JsonError
-from orveil.stages.redaction.temporal import Origin
+from orveil.stages.redaction.temporal import LABELS, SOURCES, Origin
 
 __all__ = [
-    "KIND", "LABELS", "MAX_BOXES", "SCHEMA", "SOURCES", "Frame", "Header", "Order", "box_json",
+    "KIND", "MAX_BOXES", "SCHEMA", "Frame", "Header", "Order", "box_json",
     "check_inside", "read_frame", "read_header",
 ]  # fmt: skip
 
 SCHEMA, KIND = 1, "orveil-boxes"
-LABELS = ("face", "head", "person")
-SOURCES = ("detected", "filled", "held", "body", "head", "edited")
 MAX_BOXES = 4096
 """Per frame: beyond this a file is taken for broken."""
 BIG = 1 << 62

@@ -17,7 +17,7 @@ from orveil.pipeline.codecs import CODECS
 from orveil.pipeline.errors import explain_os_error
 from orveil.stages.redaction.kernels import KERNELS
 from orveil.stages.redaction.mask import CELLS
-from orveil.stages.redaction.temporal import Covered
+from orveil.stages.redaction.temporal import LABELS, SOURCES, Covered
 from orveil.stages.runtime import Boxes
 
 __all__ = ["BlurSettings", "Observer", "RedactionLog", "settings_of"]
@@ -108,6 +108,8 @@ class RedactionLog:
     timings: dict[str, float] = field(default_factory=dict)
     spread: dict[str, dict[str, float]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    boxes_file: str = ""
+    tracks: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def complete(self) -> bool:
@@ -123,6 +125,13 @@ class RedactionLog:
         else:
             self.faults.append({"first": frame, "last": frame, "reason": reason})
 
+    def cover(self, covered: Covered, regions: int) -> None:
+        """Note what was covered in one frame, in so many regions."""
+        self.boxes.update(covered.sources)
+        self.boxes.update(f"of {origin.label}" for origin in covered.origins)
+        self.tracks.update((origin.label, origin.track) for origin in covered.origins if origin.track >= 0)
+        self.frames["with_boxes"] += bool(regions)
+
     def content(self) -> dict[str, Any]:
         """What goes into redaction.json."""
         settings = asdict(self.settings)
@@ -134,14 +143,20 @@ class RedactionLog:
             "input": self.input,
             "output": self.output,
             "bundle": self.bundle,
+            "boxes_file": {"sha256": self.boxes_file} if self.boxes_file else {},
             "settings": {**settings, "sha256": hashlib.sha256(canonical.encode()).hexdigest()},
             "frames": {name: self.frames[name] for name in counts},
-            "boxes": {name: self.boxes[name] for name in ("detected", "filled", "held", "head", "body")},
+            "boxes": {name: self.boxes[name] for name in SOURCES},
+            "covered": {label: self._covered(label) for label in LABELS},
             "longest_gap": self.longest_gap,
             "faults": self.faults,
             "notes": self.notes,
             "versions": {name: _version(name) for name in PACKAGES},
         }
+
+    def _covered(self, label: str) -> dict[str, int]:
+        tracks = sum(name == label for name, _ in self.tracks)
+        return {"boxes": self.boxes[f"of {label}"], "tracks": tracks}
 
     def write(self, path: Path, timings: bool = True) -> None:
         """Write the log as JSON, whole or not at all."""

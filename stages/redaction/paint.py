@@ -50,8 +50,7 @@ class Painter:
             planes_of(item.frame), regions, settings.style, settings.shape, self.bits,
             cells=settings.cells, soft=soft, limits=self.limits,
         )  # fmt: skip
-        self.log.boxes.update(item.covered.sources)
-        self.log.frames["with_boxes"] += bool(len(regions))
+        self.log.cover(item.covered, len(regions))
         self.observer.decided(item.index, item.pts, item.covered, "")
         self.observer.covered(item.index, regions)
         return item.frame

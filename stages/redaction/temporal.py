@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from orveil.pipeline.geometry import area, as_boxes, centre, expand, interpolate, union_box
 
 __all__ = [
-    "Covered", "Known", "Origin", "Scored", "Temporal", "body_of_head", "targets", "upper_part",
+    "LABELS", "SOURCES", "Covered", "Known", "Origin", "Scored", "Temporal", "body_of_head", "targets",
+    "upper_part",
 ]  # fmt: skip
 
 Boxes = NDArray[np.float32]
@@ -42,13 +43,18 @@ UPPER = 0.35
 """Head and shoulders take less than this share of a standing or sitting person's box."""
 
 
+LABELS = ("face", "head", "person")
+SOURCES = ("detected", "filled", "held", "body", "head", "edited")
+
+
 class Origin(NamedTuple):
     """Where a box to be covered comes from.
 
     Attributes:
-        label: what it covers: face, head or person.
+        label: what it covers, one of LABELS.
         source: detected; filled (between detections of a track); held (before its first, after its last);
-            body (where a head must be, from a person); head (where a body must be, from a head).
+            body (where a head must be, from a person); head (where a body must be, from a head); edited (by
+            somebody in a boxes file).
         track: number of the track, unique over all labels; -1 where there is none.
         score: of the detection in this very frame, NaN where no detection stands behind the box.
     """
