@@ -95,3 +95,48 @@ def test_no_region_changes_nothing() -> None:
     after = planes("420", 8)
     cover_planes(after, np.zeros((0, 4), np.float32), "solid", "box")
     assert all((a == b).all() for a, b in zip(after, planes("420", 8), strict=True))
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", ["ellipse", "box"])
+def test_feathering_fades_inside_the_margin_and_leaves_the_rest_alone(layout: str, shape: str) -> None:
+    inner, outer = np.array([[30, 20, 60, 48]], np.float32), np.array([[24, 14, 66, 54]], np.float32)
+    hard, soft = planes(layout, 8), planes(layout, 8)
+    cover_planes(soft, inner, "solid", shape, soft=outer)
+    cover_planes(hard, inner, "solid", shape)
+    before = planes(layout, 8)
+    full, reach = draw_mask(inner, shape, 96, 64), draw_mask(outer, shape, 96, 64)
+    assert (soft[0][full] == 16).all()
+    np.testing.assert_array_equal(soft[0][~reach], before[0][~reach])
+    ring = reach & ~full
+    distance = np.abs(soft[0][ring].astype(int) - 16), np.abs(before[0][ring].astype(int) - 16)
+    assert (distance[0] <= distance[1]).all(), "between what was there and the fill, never beyond"
+    assert 0.2 < distance[0].sum() / distance[1].sum() < 0.9
+
+
+def test_a_face_cut_by_the_picture_has_no_round_corners_there() -> None:
+    """The visible half of a head at the border is covered up to the border."""
+    regions = regions_px(np.array([[-20, 10, 20, 50]], np.float32), 0.0, 96, 64)
+    mask = draw_mask(regions, "ellipse", 96, 64)
+    y, x = np.mgrid[:64, :96] + 0.5
+    head = ((x - 0) / 20) ** 2 + ((y - 30) / 20) ** 2 <= 1
+    assert mask[head].all() and not mask[:, 21:].any()
+    corner = draw_mask(regions_px(np.array([[80, 50, 120, 90]], np.float32), 0.0, 96, 64), "ellipse", 96, 64)
+    assert corner[63, 95] and not corner[50, 80]
+
+
+def test_limits_cut_regions_and_one_box_may_reach_into_two() -> None:
+    limits = np.array([[0, 0, 40, 64], [40, 0, 60, 64]], np.float32)
+    regions = regions_px(np.array([[30, 10, 50, 30], [70, 10, 90, 30]], np.float32), 0.0, 96, 64, limits)
+    assert regions.tolist() == [[30, 10, 40, 30], [40, 10, 50, 30]]
+    after = planes("420", 8)
+    cover_planes(after, regions, "solid", "ellipse", limits=limits)
+    assert (after[0][15:25, 38:42] == 16).all(), "no gap where the two meet"
+
+
+@pytest.mark.parametrize("cells", [2, 6, 24])
+def test_fewer_cells_leave_less(cells: int) -> None:
+    texture = np.random.default_rng(3).integers(0, 256, (120, 120), dtype=np.uint8)
+    after = [texture.copy()]
+    cover_planes(after, np.array([[0, 0, 120, 120]], np.float32), "mosaic", "box", cells=cells)
+    assert len(np.unique(after[0].reshape(-1, 120), axis=0)) == cells
