@@ -46,6 +46,10 @@ def _run(arguments: Sequence[str]) -> int:
         from orveil.stages import cli_blur
 
         return cli_blur.export(arguments[1:])
+    if arguments[:1] == ["live"]:
+        from orveil.stages import cli_live
+
+        return cli_live.live(arguments[1:])
     if arguments[:1] in (["analyse"], ["boxes"]):
         from orveil.stages import cli_boxes
 

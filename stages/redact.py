@@ -18,13 +18,12 @@ from orveil.pipeline.encode import Writer
 from orveil.pipeline.errors import OrveilError, explain_os_error
 from orveil.stages.redaction.clock import Clock
 from orveil.stages.redaction.engine import run_threads
-from orveil.stages.redaction.judge import BoxSource, Detecting, Given, Judge
-from orveil.stages.redaction.kernels import make_smoother
+from orveil.stages.redaction.judge import BoxSource, Given, Judge, make_detecting
 from orveil.stages.redaction.log import BlurSettings, Observer, RedactionLog, settings_of
 from orveil.stages.redaction.look import Look
 from orveil.stages.redaction.paint import Painter
 from orveil.stages.redaction.pipes import Item
-from orveil.stages.redaction.search import Place, Search, limits_of
+from orveil.stages.redaction.search import limits_of
 from orveil.stages.runtime import Bundle, OnnxDetector, sha256_of
 
 __all__ = ["BlurSettings", "BoxSource", "Observer", "RedactionLog", "analyse_video", "blur_video"]
@@ -69,7 +68,7 @@ def blur_video(
     _check_target(source, target)
     started = time.perf_counter()
     look, clock, observer = Look.at(source), Clock(timings), observer or Observer()
-    limits = limits_of(settings.roi, *look.size, _step(look))
+    limits = limits_of(settings.roi, *look.size, look.step)
     log = _new_log(source, look, settings, bundle)
     encoder = choose_encoder(settings.codec, *look.size, look.pixel_format)
     with Writer(
@@ -77,7 +76,7 @@ def blur_video(
         aspect=look.aspect, rate=look.rate, crf=settings.crf, preset=settings.preset, threads=threads,
         audio=source if settings.audio == "keep" and look.audio else None, codec=encoder.name,
     ) as writer:  # fmt: skip
-        judge = _judge(look, bundle, settings, boxes, log, observer, clock, limits, threads)
+        judge = _judge(look, bundle, settings, boxes, log, observer, clock, threads)
         paint = Painter(settings, look, limits, log, observer, exact=boxes is not None)
 
         def sink(item: Item) -> None:
@@ -114,9 +113,8 @@ def analyse_video(
     settings = _settings(params)
     started = time.perf_counter()
     look, clock = Look.at(source), Clock()
-    limits = limits_of(settings.roi, *look.size, _step(look))
     log = _new_log(source, look, settings, bundle)
-    judge = _judge(look, bundle, settings, None, log, observer, clock, limits, threads)
+    judge = _judge(look, bundle, settings, None, log, observer, clock, threads)
 
     def sink(item: Item) -> None:
         covered = None if item.fault else item.covered
@@ -150,11 +148,6 @@ def _check_target(source: Path, target: Path) -> None:
         raise explain_os_error(error, str(target)) from error
 
 
-def _step(look: Look) -> int:
-    """Pixels that share a chroma sample, across."""
-    return 1 if "444" in look.pixel_format else 2
-
-
 def _new_log(source: Path, look: Look, settings: BlurSettings, bundle: Bundle | None) -> RedactionLog:
     given = {"sha256": sha256_of(source), "rotation": look.rotation, "interlaced": look.interlaced}
     model = {"sha256": bundle.sha256, **bundle.files} if bundle else {}
@@ -166,16 +159,11 @@ def _new_log(source: Path, look: Look, settings: BlurSettings, bundle: Bundle | 
 
 def _judge(
     look: Look, bundle: Bundle | None, settings: BlurSettings, boxes: BoxSource | None, log: RedactionLog,
-    observer: Observer, clock: Clock, limits: Any, threads: int,
+    observer: Observer, clock: Clock, threads: int,
 ) -> Judge:  # fmt: skip
     if boxes is not None:
         return Given(boxes)
     if bundle is None:
         raise OrveilError("nothing says what to cover", remedy="give a bundle, or a list of boxes")
-    places: list[Place] = [(int(a), int(b), int(c), int(d)) for a, b, c, d in limits]
-    search = Search(OnnxDetector(bundle, max(1, threads // 2)), clock, places if settings.roi else [None])
-    # The detector's step must fit into the time over which tracks are joined.
-    step = settings.every / float(look.rate)
-    hold = settings.hold_s if settings.every == 1 else max(settings.hold_s, 1.5 * step)
-    smoother = make_smoother(settings.kernel, bundle.thresholds, settings.target, hold)
-    return Detecting(search, smoother, settings.every, look.time_base, log, observer, clock)
+    return make_detecting(look, look.time_base, OnnxDetector(bundle, max(1, threads // 2)), settings, log,
+                          observer, clock)  # fmt: skip

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from fractions import Fraction
 from typing import Any, Protocol
 
 from orveil.stages.redaction.clock import Clock
-from orveil.stages.redaction.kernels import Smoother
-from orveil.stages.redaction.log import Observer, RedactionLog
+from orveil.stages.redaction.kernels import Smoother, make_smoother
+from orveil.stages.redaction.log import BlurSettings, Observer, RedactionLog
+from orveil.stages.redaction.look import Look
 from orveil.stages.redaction.pipes import Item
-from orveil.stages.redaction.search import Search
+from orveil.stages.redaction.search import Place, Search, limits_of
 from orveil.stages.redaction.temporal import Covered
-from orveil.stages.runtime import ModelError
+from orveil.stages.runtime import ModelError, OnnxDetector
 
-__all__ = ["BoxSource", "Detecting", "Given", "Judge"]
+__all__ = ["BoxSource", "Detecting", "Given", "Judge", "make_detecting"]
 
 LISTED = "whole frame in the list of boxes"
 
@@ -82,6 +84,25 @@ class Detecting:
             names = self.search.detector.bundle.labels
             rows = {name: boxes.label == number for number, name in enumerate(names)}
             return {name: (boxes.xyxy[mine], boxes.score[mine]) for name, mine in rows.items()}
+
+
+def make_detecting(
+    look: Look, time_base: Fraction, detector: OnnxDetector, settings: BlurSettings, log: RedactionLog,
+    observer: Observer, clock: Clock,
+) -> Detecting:  # fmt: skip
+    """A judge that searches pictures of this look, in the settings' regions of interest if there are any.
+
+    Raises:
+        OrveilError: a region is not inside the picture.
+    """
+    limits = limits_of(settings.roi, *look.size, look.step)
+    places: list[Place] = [(int(a), int(b), int(c), int(d)) for a, b, c, d in limits]
+    search = Search(detector, clock, places if settings.roi else [None])
+    # The detector's step must fit into the time over which tracks are joined.
+    step = settings.every / float(look.rate)
+    hold = settings.hold_s if settings.every == 1 else max(settings.hold_s, 1.5 * step)
+    smoother = make_smoother(settings.kernel, detector.bundle.thresholds, settings.target, hold)
+    return Detecting(search, smoother, settings.every, time_base, log, observer, clock)
 
 
 class BoxSource(Protocol):

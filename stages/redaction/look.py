@@ -40,6 +40,11 @@ class Look:
     interlaced: bool
     frames: int
 
+    @property
+    def step(self) -> int:
+        """Pixels across that share a chroma sample."""
+        return 1 if "444" in self.pixel_format else 2
+
     @classmethod
     def at(cls, source: Path) -> Look:
         """Look at a file.
@@ -53,12 +58,16 @@ class Look:
                 raise OrveilError(
                     "the video holds no picture that can be decoded", where=str(source), remedy=REPAIR
                 )
-            stream, turned = pictures.stream, rotation_of(first)
-            aspect = stream.sample_aspect_ratio
-            return cls(
-                size=upright_size(first.width, first.height, turned), decoded=(first.width, first.height),
-                rotation=turned, pixel_format=editable_format(first), colour=colour_of(first),
-                aspect=1 / aspect if aspect and turned % 180 else aspect, time_base=pictures.time_base,
-                rate=Fraction(stream.average_rate or 25), audio=bool(pictures.container.streams.audio),
-                interlaced=bool(first.interlaced_frame), frames=stream.frames,
-            )  # fmt: skip
+            return cls.of(first, pictures.stream)
+
+    @classmethod
+    def of(cls, first: Any, stream: Any) -> Look:
+        """What a sound picture of a stream says."""
+        turned, aspect = rotation_of(first), stream.sample_aspect_ratio
+        return cls(
+            size=upright_size(first.width, first.height, turned), decoded=(first.width, first.height),
+            rotation=turned, pixel_format=editable_format(first), colour=colour_of(first),
+            aspect=1 / aspect if aspect and turned % 180 else aspect, time_base=stream.time_base,
+            rate=Fraction(stream.average_rate or 25), audio=bool(stream.container.streams.audio),
+            interlaced=bool(first.interlaced_frame), frames=stream.frames,
+        )  # fmt: skip
