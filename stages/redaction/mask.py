@@ -2,7 +2,7 @@
 
 Pictures are lists of planes (Y, U, V; U and V may be subsampled), so that pixels outside the masks keep
 exactly the values they had. Nothing of the replaced pixels but a few averages survives: the region is
-reduced to about six cells across its shorter side before it is blurred and enlarged again, so that the
+reduced to `cells` averages across its shorter side before it is blurred and enlarged again, so that the
 strength grows with the face.
 
 A `limit` is a rectangle that masks must not leave: the picture, or a region of interest. A face that is cut
@@ -22,9 +22,10 @@ from orveil.pipeline.geometry import as_boxes, expand
 
 __all__ = ["CELLS", "cover_planes", "draw_mask", "fill_planes", "regions_px"]
 
-CELLS = 6
-"""Averages kept across the shorter side of a region. Faces are told apart from about 16 pixels up
-(Harmon and Julesz, Science 180, 1973, 1194-1197); a region is larger than the face in it."""
+CELLS = 1
+"""Averages kept across the shorter side of a region. With more, people are told apart by comparing masked
+pictures with pictures that are masked likewise (scripts/attack_faces.py: 6 cells or a mosaic of 2 are enough
+for that), though nobody could recognise them by eye."""
 MIN_CELL = 4
 
 Planes = Sequence[NDArray[Any]]
