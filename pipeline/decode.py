@@ -45,7 +45,8 @@ def open_video(path: Path, where: str = "") -> tuple[av.container.InputContainer
     try:
         if path.is_file() and path.stat().st_size == 0:
             raise OrveilError("the video file is empty", where=place, remedy="copy the file again")
-        container = av.open(str(path))
+        # Absolute: FFmpeg takes a relative name with a colon for an address.
+        container = av.open(str(path.absolute()))
     except av.error.FFmpegError as error:
         if isinstance(error, OSError) and error.errno and error.errno > 0:
             raise explain_os_error(OSError(error.errno, error.strerror), place) from error

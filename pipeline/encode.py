@@ -87,7 +87,7 @@ class Writer:
         encoding = encoder_options(codec, crf, preset, threads)
         try:
             self.partial.touch()  # FFmpeg would open it only with the first packet
-            self._container = av.open(str(self.partial), "w", format="mp4", options=options)
+            self._container = av.open(str(self.partial.absolute()), "w", format="mp4", options=options)
             self._stream = self._container.add_stream(codec, rate=rate, options=encoding)
         except (av.error.FFmpegError, OSError) as error:
             raise self._explain(error) from error
@@ -243,7 +243,7 @@ class _AudioCopy:
     """Copies the audio packets of a file in step with the video, byte for byte."""
 
     def __init__(self, path: Path, output: Any) -> None:
-        self._source = av.open(str(path))
+        self._source = av.open(str(path.absolute()))
         self._output = output
         streams = self._source.streams.audio
         try:
@@ -263,7 +263,10 @@ class _AudioCopy:
         """Copy what is decoded before this time; None copies the rest and closes the source."""
         while True:
             if not self._next:
-                packet = next(self._packets, None)
+                try:
+                    packet = next(self._packets, None)
+                except av.error.FFmpegError:
+                    packet = None  # cut off; decoding the pictures finds that out too, and says so
                 if packet is None:
                     break
                 if packet.dts is None:

@@ -7,6 +7,7 @@ rich alone; all other commands are in `cli_app.py`, which needs typer (and so py
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ __all__ = ["main"]
 
 def main() -> None:
     """Run one command and exit with its status; what a user can put right becomes one message."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files need not be text
+            stream.reconfigure(errors="backslashreplace")
     try:
         status = _run(sys.argv[1:])
     except OrveilError as error:

@@ -218,10 +218,10 @@ def _judged(job: _Job, log: RedactionLog, timings: bool) -> _Result:
         said.append(timing_table(log.spread, log.timings["total"], log.input["seconds"], log.frames["out"]))
     if log.complete:
         return _Result(0, "\n".join(said))
-    first = log.faults[0]
-    return _Result(
-        1,
+    reasons = "; ".join(dict.fromkeys(str(fault["reason"]) for fault in log.faults))
+    warning = (
         f"warning: {job.source} was not whole: {log.frames['covered']} frames are covered as a whole, first "
-        f"frame {first['first']} ({first['reason']}) [{job.video}]\n"
-        "\n".join([f"  remedy: look at {job.log}; repair the file or record it again", *said[1:]]),
+        f"frame {log.faults[0]['first']} ({reasons}) [{job.video}]",
+        f"  remedy: look at {job.log}; repair the file or record it again",
     )
+    return _Result(1, "\n".join([*warning, *said[1:]]))

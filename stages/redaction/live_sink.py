@@ -76,8 +76,9 @@ class _Stream:
         try:
             if self.partial:
                 self.partial.touch()  # FFmpeg would open it only with the first packet
-            self._container = av.open(str(self.partial or name), "w", format=FORMATS[scheme],
-                                      options={"fflags": "+bitexact+flush_packets"})  # fmt: skip
+            place = str(self.partial.absolute()) if self.partial else name
+            flags = {"fflags": "+bitexact+flush_packets"}
+            self._container = av.open(place, "w", format=FORMATS[scheme], options=flags)
             self._stream = self._container.add_stream(
                 encoder.name, rate=Fraction(rate).limit_denominator(1001), options=options
             )
