@@ -175,3 +175,23 @@ def room(
             cv2.ellipse(picture, centre, axes, 0, 0, 360, colour, -1, cv2.LINE_AA, 4)
         pictures.append(picture)
     return pictures
+
+
+def repeat(path: Path, target: Path, times: int) -> Path:
+    """The same pictures over and over in one file, without encoding them again."""
+    with av.open(str(target), "w") as output:
+        shift, stream = 0, None
+        for _ in range(times):
+            with av.open(str(path)) as source:
+                given = source.streams.video[0]
+                stream = stream or output.add_stream_from_template(given)
+                end = 0
+                for packet in source.demux(given):
+                    if packet.dts is None or packet.pts is None:
+                        continue
+                    end = max(end, packet.pts + (packet.duration or 1))
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = stream
+                    output.mux(packet)
+                shift += end
+    return target
