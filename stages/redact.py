@@ -23,6 +23,7 @@ from orveil.stages.redaction.log import BlurSettings, Observer, RedactionLog, se
 from orveil.stages.redaction.look import Look
 from orveil.stages.redaction.paint import Painter
 from orveil.stages.redaction.pipes import Item
+from orveil.stages.redaction.profile import ProfiledDetector
 from orveil.stages.redaction.search import limits_of
 from orveil.stages.runtime import Bundle, OnnxDetector, sha256_of
 
@@ -165,5 +166,6 @@ def _judge(
         return Given(boxes)
     if bundle is None:
         raise OrveilError("nothing says what to cover", remedy="give a bundle, or a list of boxes")
-    return make_detecting(look, look.time_base, OnnxDetector(bundle, max(1, threads // 2)), settings, log,
-                          observer, clock)  # fmt: skip
+    cores = max(1, threads // 2)
+    detector = OnnxDetector(bundle, cores) if clock.single is None else ProfiledDetector(bundle, cores, clock)
+    return make_detecting(look, look.time_base, detector, settings, log, observer, clock)

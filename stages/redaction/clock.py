@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from array import array
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
@@ -23,11 +23,18 @@ IN_NMS = ("sort",)
 
 
 class Clock:
-    """Seconds per section; with `spread` every single time is kept (4 bytes each)."""
+    """Seconds per section; with `spread` every single time is kept (4 bytes each).
+
+    Attributes:
+        instead: finer single times of some frames, which take the place of those that were added.
+        last: called before the spread is given.
+    """
 
     def __init__(self, spread: bool = False) -> None:
         self.sums: dict[str, float] = {}
         self.single: dict[str, array[float]] | None = {} if spread else None
+        self.instead: dict[str, list[float]] = {}
+        self.last: list[Callable[[], None]] = []
 
     def add(self, section: str, seconds: float) -> None:
         """Note that a section took this long for one frame. One thread per section."""
@@ -51,9 +58,11 @@ class Clock:
 
     def spread(self) -> dict[str, dict[str, float]]:
         """Median and 95th percentile per frame in milliseconds, and how many frames a section had."""
+        for call in self.last:
+            call()
         found = {}
         for name in SECTIONS:
-            values = (self.single or {}).get(name)
+            values = self.instead.get(name) or (self.single or {}).get(name)
             if values:
                 middle, high = np.percentile(np.asarray(values), [50, 95]) * 1e3
                 found[name] = {"p50": float(middle), "p95": float(high), "frames": len(values)}
