@@ -67,8 +67,8 @@ POSE = TrainOptions(
     checkpoint_every=200,
     bfloat16=True,
 )
-DETECTOR_AGAIN = replace(DETECTOR, iterations=3000, learning_rate=1e-3, warmup=50, late_share=0.4, seed=1)
-POSE_AGAIN = replace(POSE, iterations=6000, warmup=50, late_share=0.3, seed=1)
+DETECTOR_AGAIN = replace(DETECTOR, iterations=3600, learning_rate=1e-3, warmup=50, late_share=0.4, seed=1)
+POSE_AGAIN = replace(POSE, iterations=2500, warmup=50, late_share=0.3, seed=1)
 """Second phases: warm restarts from the results of the first."""
 PART_WEIGHTS = (3.0, 2.0, 1.0, 0.5, 0.5)
 """Loss weights of body, feet, face and hands in the second phase; the first learns the face best."""
