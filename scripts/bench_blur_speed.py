@@ -1,0 +1,139 @@
+"""Part of scripts/bench_blur.py: whole commands side by side on one clip, seconds and memory; a long run."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+from bench_blur_data import deface_environment
+
+from orveil.pipeline.decode import Pictures
+
+CRF, PRESET = 20, "veryfast"
+
+
+@dataclass
+class Runs:
+    """Seconds and peak resident memory (MB) of each run of a command."""
+
+    seconds: list[float] = field(default_factory=list)
+    megabytes: list[float] = field(default_factory=list)
+
+
+def floor(source: Path, target: Path) -> None:
+    """Decode and encode, nothing else: what no tool can be faster than."""
+    with Pictures(source) as pictures, av.open(str(target), "w") as output:
+        options = {"crf": str(CRF), "preset": PRESET, "threads": "2"}
+        stream = output.add_stream(
+            "libx264", rate=pictures.stream.average_rate or Fraction(30), options=options
+        )
+        for picture in pictures:
+            frame = picture.frame
+            if frame is None:
+                continue
+            stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
+            frame.pict_type = 0
+            output.mux(stream.encode(frame))
+        output.mux(stream.encode(None))
+
+
+def commands(clip: Path, bundle: Path, work: Path, every: Sequence[int]) -> dict[str, list[str]]:
+    """What is compared: name -> command."""
+    out = work / "out"
+    out.mkdir(exist_ok=True)
+    orveil = [
+        sys.executable, "-c", "from orveil.stages.cli import main; main()", "blur", str(clip), "-q",
+        "--bundle", str(bundle), "--out", str(out), "--preset", PRESET, "--crf", str(CRF),
+    ]  # fmt: skip
+    ffmpeg = {"codec": "libx264", "ffmpeg_params": ["-preset", PRESET, "-crf", str(CRF)]}
+    deface = [str(deface_environment(work) / "deface"), str(clip), "-o", str(out / "deface.mp4"),
+              "--ffmpeg-config", json.dumps(ffmpeg)]  # fmt: skip
+    script = str(Path(__file__).with_name("bench_blur.py"))
+    return {
+        "decode + encode": [sys.executable, script, "--floor", str(clip), str(out / "floor.mp4")],
+        **{f"orveil --every {k}": [*orveil, "--every", str(k)] for k in every},
+        "deface": deface,
+        "deface --scale 640x360": [*deface, "--scale", "640x360"],
+    }
+
+
+def measure(words: Sequence[str], cores: Sequence[int]) -> tuple[float, float]:
+    """Wall seconds and peak resident MB of a command (the largest of its processes) on these cores."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(
+        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        preexec_fn=lambda: os.sched_setaffinity(0, set(cores)),
+    )  # fmt: skip
+    said: list[bytes] = []
+    reader = threading.Thread(target=lambda: said.append(process.stderr.read() if process.stderr else b""))
+    reader.start()
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - begin
+    reader.join()
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)}\nfailed:\n{said[0].decode(errors='replace')[-2000:]}")
+    return seconds, usage.ru_maxrss / 1024
+
+
+def side_by_side(jobs: dict[str, list[str]], turns: int) -> dict[str, Runs]:
+    """Run all commands in turns, so that what else the machine does falls on all of them."""
+    runs = {name: Runs() for name in jobs}
+    for turn in range(turns):
+        for name in sorted(jobs, reverse=bool(turn % 2), key=list(jobs).index):
+            seconds, megabytes = measure(jobs[name], (0, 1))
+            runs[name].seconds.append(seconds)
+            runs[name].megabytes.append(megabytes)
+            print(f"  turn {turn + 1}: {name}: {seconds:.1f} s", flush=True)
+    return runs
+
+
+def table(runs: dict[str, Runs], frames: int, fps: float) -> str:
+    """Frames per second, ratios to deface's two ways, real-time factor, peak memory; medians of the turns."""
+    median = {name: statistics.median(run.seconds) for name, run in runs.items()}
+    lines = ["| command | frames/s | times deface | times deface --scale | real-time factor | peak MB |",
+             "|---|---|---|---|---|---|"]  # fmt: skip
+    for name, run in runs.items():
+        ratios = [median[other] / median[name] for other in ("deface", "deface --scale 640x360")]
+        lines.append(
+            f"| {name} | {frames / median[name]:.1f} | {ratios[0]:.1f} | {ratios[1]:.1f} | "
+            f"{median[name] * fps / frames:.2f} | {max(run.megabytes):.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def resident_mb(pid: int) -> float:
+    """Resident memory of a process now, 0 where it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+
+
+def long_run(words: Sequence[str], minute: float) -> dict[str, float]:
+    """Run a command and watch its memory: MB after `minute` seconds, the most after that, and by how much."""
+    begin = time.perf_counter()
+    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    samples: list[tuple[float, float]] = []
+    while process.poll() is None:
+        samples.append((time.perf_counter() - begin, resident_mb(process.pid)))
+        time.sleep(1.0)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(words)} failed")
+    at_minute = next((mb for seconds, mb in samples if seconds >= minute), samples[-1][1])
+    later = [mb for seconds, mb in samples if seconds >= minute] or [at_minute]
+    return {
+        "seconds": samples[-1][0], "at_minute_mb": at_minute, "most_mb": max(later),
+        "growth_mb": max(later) - at_minute,
+    }  # fmt: skip
