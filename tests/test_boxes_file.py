@@ -248,3 +248,16 @@ def test_the_source_gives_each_picture_its_boxes_and_no_other(tmp_path: Path) ->
         boxes.check_video("b" * 64, (320, 240), "x.mp4")
     with pytest.raises(OrveilError, match="320x240"):
         boxes.check_video("a" * 64, (240, 320), "x.mp4")
+
+
+def test_the_page_shows_a_file_of_the_form() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "boxes-json.md").read_text("utf-8")
+    begin = page.index('    {"schema": 1')
+    example = page[begin : page.index("\n\n", begin)].replace("{...}", "{}")
+    shown = json.loads(example.replace('"sha256": "..."', f'"sha256": "{"a" * 64}"'))
+    assert by_schema(shown)
+    for name in [*SCHEMA["properties"]["video"]["properties"]]:
+        assert name in page
+    frame = SCHEMA["properties"]["frames"]["items"]["properties"]
+    for name in [*frame, *frame["boxes"]["items"]["properties"]]:
+        assert f"`{name}`" in page or name == "boxes"
