@@ -15,8 +15,13 @@ from orveil.pipeline.media import locate
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
 from orveil.pipeline.tables import read_table, write_table
 from orveil.pipeline.types import FACE, HEAD, PERSON, Detections, MediaFiles, MediaIndex
-from orveil.stages.redact import Observer, RedactionLog, blur_video
-from orveil.stages.runtime import Boxes, Bundle
+from orveil.stages.redact import Observer, blur_video
+from orveil.stages.redaction.analyse import frame_of, header_of
+from orveil.stages.redaction.boxes_file import BoxesWriter
+from orveil.stages.redaction.log import settings_of
+from orveil.stages.redaction.look import Look
+from orveil.stages.redaction.temporal import Covered
+from orveil.stages.runtime import Boxes, Bundle, sha256_of
 
 __all__ = ["Blur"]
 
@@ -27,7 +32,7 @@ class Blur:
     """Blurs every camera of a site with the exported bundle; the same code as on the appliance."""
 
     name: ClassVar[str] = "blur"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {"media": MediaKind, "bundle": BundleKind}
     produces: ClassVar[type[ArtifactType]] = BlurredKind
@@ -42,16 +47,23 @@ class Blur:
         self.bundle = Bundle.load(inputs["bundle"].path)
 
     def run(self, params: Any, inputs: Inputs, shard: Shard, out: Path, context: Context) -> None:
-        """Write video.mp4, redaction.json, the model's raw boxes, and the regions that were replaced."""
+        """Write video.mp4, redaction.json, the model's raw boxes, and boxes.json (docs/boxes-json.md)."""
         media = inputs["media"].path
         files = read_table(MediaFiles, media)
         source = locate(files, shard.session, shard.camera, context.externals)
         expected = len(read_table(MediaIndex, media).view(shard.session, shard.camera))
         found: list[tuple[int, int, Boxes]] = []
-        regions: dict[int, Any] = {}
-        observer = Observer(found=lambda *one: found.append(one), covered=regions.__setitem__)
-        log = blur_video(source, out / "video.mp4", self.bundle, params, context.progress, observer=observer,
-                         limit=expected, threads=self.needs.threads)  # fmt: skip
+        look, settings = Look.at(source), settings_of(params)
+        with BoxesWriter(
+            out / "boxes.json", header_of(look, sha256_of(source), self.bundle, settings)
+        ) as writer:
+
+            def decided(index: int, pts: int, covered: Covered | None, fault: str) -> None:
+                writer.write(frame_of(index, pts, covered, fault, settings.margin, look.size))
+
+            observer = Observer(found=lambda *one: found.append(one), decided=decided)
+            log = blur_video(source, out / "video.mp4", self.bundle, params, context.progress,
+                             observer=observer, limit=expected, threads=self.needs.threads)  # fmt: skip
         if not log.complete or log.frames["out"] != expected:
             raise OrveilError(
                 f"{log.frames['covered']} frames had to be covered as a whole; first: {log.faults[:1]}",
@@ -60,17 +72,7 @@ class Blur:
             )
         log.write(out / "redaction.json", timings=False)
         (out / "timings.json").write_text(json.dumps(log.timings, indent=1) + "\n", "utf-8")
-        (out / "boxes.json").write_text(_boxes_json(log, regions), "utf-8")
         write_table(_detections(shard, self.bundle, found), out)
-
-
-def _boxes_json(log: RedactionLog, regions: Mapping[int, Any]) -> str:
-    """Regions that were replaced, by frame: after margin, px of the upright picture; see `mask.draw_mask`."""
-    rounded = {
-        str(i): np.round(r, 2).tolist() for i, r in sorted(regions.items()) if r is not None and len(r)
-    }
-    size = {"width": log.output["width"], "height": log.output["height"], "shape": log.settings.shape}
-    return json.dumps({"schema": 1, **size, "frames": rounded}) + "\n"
 
 
 def _detections(shard: Shard, bundle: Bundle, found: list[tuple[int, int, Boxes]]) -> Detections:

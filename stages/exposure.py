@@ -6,7 +6,6 @@ that drew it there. Compressed video is not compared: what counts is which pixel
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -16,9 +15,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from orveil.pipeline.geometry import as_boxes
 from orveil.pipeline.stage import InputRef
 from orveil.pipeline.types import FACE
 from orveil.sim.rle import decode_mask
+from orveil.stages.redaction.boxes_file import BoxesFile
 from orveil.stages.redaction.mask import draw_mask
 from orveil.stages.truth import Truth, TruthBoxes
 
@@ -46,17 +47,18 @@ class FaceCover:
 
 
 class RegionLog:
-    """The regions that were replaced in one video, as the blurring stage logged them."""
+    """The regions that were replaced in one video, as the blurring stage wrote them (docs/boxes-json.md)."""
 
     def __init__(self, path: Path) -> None:
-        log = json.loads(path.read_text("utf-8"))
-        self.size, self.shape = (int(log["width"]), int(log["height"])), str(log["shape"])
-        self.frames: dict[int, Any] = {int(index): regions for index, regions in log["frames"].items()}
+        boxes = BoxesFile(path)
+        self.size = boxes.header.width, boxes.header.height
+        self.shape = str(boxes.header.made_by["settings"]["shape"])
+        everything = as_boxes([[0, 0, *self.size]])
+        self.frames = {f.index: everything if f.whole else f.xyxy for f in boxes.frames()}
 
     def mask(self, index: int) -> Mask:
         """Which pixels (height, width) of a frame were replaced."""
-        regions = np.array(self.frames.get(index, []), dtype=np.float32).reshape(-1, 4)
-        return draw_mask(regions, self.shape, *self.size)
+        return draw_mask(self.frames.get(index, as_boxes([])), self.shape, *self.size)
 
 
 def measure_exposure(truth: Truth, blurred: InputRef, enough: float) -> dict[str, Any]:

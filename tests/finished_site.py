@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,8 @@ from orveil.pipeline.types import (
     PseudoLabels,
     Tracks,
 )
+from orveil.stages.redaction.boxes_file import BoxesWriter, Frame, Header
+from orveil.stages.redaction.temporal import Origin
 
 FRAMES, FPS, WIDTH, HEIGHT = 40, 10, 320, 240
 CAMERAS = ("cam01", "cam02")
@@ -254,7 +257,7 @@ class FinishedSite:
             missed = (found.index == 12) & (found.xyxy[:, 0] > 250) & (camera == 0)
             write_table(found.select(~missed), path)
             write_video(path / "video.mp4", scene(FRAMES, WIDTH, HEIGHT), fps=FPS)
-            (path / "boxes.json").write_text(json.dumps(self._regions(found.select(~missed))))
+            self._write_boxes(found.select(~missed), path / "boxes.json")
             counts = {"in": FRAMES, "out": FRAMES, "inferred": FRAMES, "with_boxes": FRAMES, "covered": 0}
             settings = {"target": "head", "style": "gaussian", "shape": "box", "margin": 0.0}
             facts = {
@@ -264,10 +267,11 @@ class FinishedSite:
             }  # fmt: skip
             (path / "redaction.json").write_text(json.dumps(facts))
 
-    def _regions(self, found: Detections) -> dict[str, Any]:
+    def _write_boxes(self, found: Detections, path: Path) -> None:
         """boxes.json: the heads, without margin."""
         heads = found.select(found.label == HEAD)
-        frames: dict[str, list[list[float]]] = {}
-        for index, box in zip(heads.index.tolist(), heads.xyxy.tolist(), strict=True):
-            frames.setdefault(str(index), []).append(box)
-        return {"schema": 1, "width": WIDTH, "height": HEIGHT, "shape": "box", "frames": frames}
+        made_by = {"settings": {"shape": "box"}}
+        with BoxesWriter(path, Header("a" * 64, 0, WIDTH, HEIGHT, Fraction(1, 1000), made_by)) as writer:
+            for index in range(FRAMES):
+                xyxy = heads.xyxy[heads.index == index]
+                writer.write(Frame(index, index, xyxy, (Origin("head", "detected"),) * len(xyxy)))

@@ -18,6 +18,7 @@ from orveil.pipeline.tables import read_table
 from orveil.pipeline.types import HEAD, Detections
 from orveil.stages.blur import Blur
 from orveil.stages.ingest import Ingest
+from orveil.stages.redaction.boxes_file import BoxesFile
 from orveil.stages.redaction.mask import draw_mask
 from orveil.stages.sources import site_media
 
@@ -63,8 +64,9 @@ def test_a_shard_per_camera_with_boxes_and_regions(
     assert boxes.index.tolist() == list(range(12)) and set(boxes.label.tolist()) == {HEAD}
     assert set(boxes.camera.tolist()) == {"b"} and boxes.det_id.tolist() == list(range(12))
     np.testing.assert_allclose(boxes.xyxy[4], [34, 40, 54, 60], atol=2)
-    drawn = json.loads((out / "boxes.json").read_text())
-    mask = draw_mask(np.array(drawn["frames"]["4"]), drawn["shape"], drawn["width"], drawn["height"])
+    drawn = BoxesFile(out / "boxes.json")
+    assert drawn.header.made_by["settings"]["shape"] == "box" and drawn.header.frames == 12
+    mask = draw_mask(list(drawn.frames())[4].xyxy, "box", drawn.header.width, drawn.header.height)
     assert mask.shape == (96, 128) and mask[40:60, 34:54].all() and mask.mean() < 0.15
     log = json.loads((out / "redaction.json").read_text())
     assert log["complete"] and "timings_s" not in log and log["settings"]["margin"] == 0.2
