@@ -3,9 +3,11 @@
 For every pair of cameras the joint density of the boxes of one person is learned from frames taken at
 the same time, without knowing who is who: a mixture over all one-to-one matchings of the two views'
 boxes, in which a box may also have no partner and is then drawn from the density of anybody's boxes.
-Expectation-maximisation alternates between the marginals of that matching and two robust regressions,
-one in each direction. The log-likelihood ratio of "the same person" against "two boxes at random" is
-what the rest of the package adds up over time. No calibration, no appearance, no label.
+Expectation-maximisation alternates between the marginals of that matching and two chains of robust
+regressions, one in each direction. Starts that find nothing are helped by the other cameras: who is whom
+between two views also follows by way of a third. The log-likelihood ratio of "the same person" against
+"two boxes at random" is what the rest of the package adds up over time. No calibration, no appearance, no
+label.
 """
 
 from __future__ import annotations
@@ -16,8 +18,9 @@ from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
-from orveil.trackers.density import Anybody, Regression, anybody, regress
+from orveil.trackers.density import Anybody, Chain, anybody, chain
 from orveil.trackers.matching import match_marginals
 from orveil.trackers.views import ViewScale, describe, features, touches
 
@@ -35,6 +38,8 @@ SETTLED = 1e-3
 """A start has converged when its evidence per frame changes by less than this."""
 NEGLIGIBLE = 1e-3
 """Pairs of boxes with less weight do not take part in a regression."""
+HINT = 6.0
+"""Log-likelihood ratio, up or down, of a pair of boxes that the other cameras are certain about."""
 RESIDUAL = 0.02
 """Prior variance of a prediction, as a share of the variance of the view's boxes."""
 
@@ -54,6 +59,7 @@ class _Coded:
     """Boxes of one camera as the model sees them."""
 
     target: Doubles
+    unit: Doubles
     feature: Doubles
     null: Doubles
 
@@ -62,15 +68,15 @@ class _Coded:
 class PairModel:
     """One pair of cameras: regressions in both directions, share of people seen by both, evidence."""
 
-    forth: Regression
-    back: Regression
+    forth: Chain
+    back: Chain
     share: float
     evidence: float
 
     def log_ratio(self, one: _Coded, other: _Coded) -> Doubles:
         """Log-likelihood ratio (N,), row by row: the same person against two boxes at random."""
-        forth = self.forth.log_density(one.feature, other.target) - other.null
-        back = self.back.log_density(other.feature, one.target) - one.null
+        forth = self.forth.log_density(one.feature, one.unit, other.target, other.unit) - other.null
+        back = self.back.log_density(other.feature, other.unit, one.target, one.unit) - one.null
         return np.clip(0.5 * (forth + back), -LIMIT, LIMIT)
 
 
@@ -128,15 +134,21 @@ def learn(
         _code(view.xyxy, scale, density) if scale and density else None
         for view, scale, density in zip(views, scales, densities, strict=True)
     ]
-    pairs = {}
+    found: dict[tuple[int, int], _Learned] = {}
     for a, b in combinations(range(len(views)), 2):
         one, other = coded[a], coded[b]
-        if one is None or other is None:
+        common = np.intersect1d(views[a].tick, views[b].tick)
+        if one is None or other is None or len(common) * independence < ENOUGH:
             continue
-        model = _learn_pair(views[a], views[b], (one, other), rng, epochs, restarts, independence)
-        if model is not None:
-            pairs[a, b] = model
-    return CrossView(tuple(scales), tuple(densities), pairs)
+        frames = _common_frames(views[a], views[b], common)
+        found[a, b] = _learn_pair(frames, (one, other), rng, epochs, restarts)
+    for (a, b), through in _detours(found, [len(v.tick) for v in views]).items():
+        frames, one, other = found[a, b].frames, found[a, b].one, found[a, b].other
+        hint = HINT * (2.0 * through - 1.0)
+        again = _maximise(frames, one, other, np.ones(len(frames.frame)), epochs, hint)
+        if again.model.evidence > found[a, b].model.evidence:
+            found[a, b] = again
+    return CrossView(tuple(scales), tuple(densities), {pair: f.model for pair, f in found.items()})
 
 
 @dataclass(frozen=True)
@@ -153,27 +165,46 @@ class _Frames:
     smaller: float
 
 
+@dataclass(frozen=True)
+class _Learned:
+    """One pair of cameras learned, with what it was learned from; matched (K,) says who was matched."""
+
+    frames: _Frames
+    one: _Coded
+    other: _Coded
+    model: PairModel
+    matched: Doubles
+
+
 def _learn_pair(
-    a: View,
-    b: View,
-    coded: tuple[_Coded, _Coded],
-    rng: np.random.Generator,
-    epochs: int,
-    restarts: int,
-    independence: float,
-) -> PairModel | None:
-    common = np.intersect1d(a.tick, b.tick)
-    if len(common) * independence < ENOUGH:
-        return None
-    frames = _common_frames(a, b, common)
-    best: PairModel | None = None
+    frames: _Frames, coded: tuple[_Coded, _Coded], rng: np.random.Generator, epochs: int, restarts: int
+) -> _Learned:
+    found = []
     for start in range(restarts):
         # The first start sees every frame equally, the others begin with a random emphasis on frames.
         emphasis = rng.gamma(0.3, size=frames.shape[0])[frames.frame] if start else np.ones(len(frames.frame))
-        model = _maximise(frames, *coded, emphasis, epochs)
-        if best is None or model.evidence > best.evidence:
-            best = model
-    return best
+        found.append(_maximise(frames, *coded, emphasis, epochs))
+    return max(found, key=lambda learned: learned.model.evidence)
+
+
+def _detours(found: dict[tuple[int, int], _Learned], sizes: Sequence[int]) -> dict[tuple[int, int], Doubles]:
+    """For each pair of cameras, how probable its pairs (K,) of boxes are by way of the other cameras."""
+    table = {}
+    for (a, b), f in found.items():
+        kept = f.matched > NEGLIGIBLE
+        rows = (f.frames.row_a[kept], f.frames.row_b[kept])
+        table[a, b] = csr_array((f.matched[kept], rows), shape=(sizes[a], sizes[b]))
+        table[b, a] = table[a, b].T.tocsr()
+    out = {}
+    for (a, b), f in found.items():
+        through = np.zeros(len(f.matched))
+        for c in range(len(sizes)):
+            if (a, c) in table and (c, b) in table:
+                way = table[a, c] @ table[c, b]
+                through = np.maximum(through, way[f.frames.row_a, f.frames.row_b])
+        if through.any():
+            out[a, b] = np.minimum(through, 1.0)
+    return out
 
 
 def _common_frames(a: View, b: View, common: Ints) -> _Frames:
@@ -198,12 +229,19 @@ def _table(tick: Ints, common: Ints) -> Ints:
     return table
 
 
-def _maximise(frames: _Frames, one: _Coded, other: _Coded, emphasis: Doubles, epochs: int) -> PairModel:
+def _maximise(
+    frames: _Frames,
+    one: _Coded,
+    other: _Coded,
+    emphasis: Doubles,
+    epochs: int,
+    hint: Doubles | None = None,
+) -> _Learned:
     """Expectation-maximisation from one start; the ratio is trusted little by little (annealing)."""
     first, second = _rows(one, frames.row_a), _rows(other, frames.row_b)
-    prior_a, prior_b = (RESIDUAL * np.cov(coded.target.T) for coded in (one, other))
+    prior_a, prior_b = (RESIDUAL * coded.target.var(axis=0) for coded in (one, other))
     crowd = np.sqrt(np.bincount(frames.frame, minlength=frames.shape[0])[frames.frame].astype(np.float64))
-    ratio, share, before = np.zeros(len(frames.frame)), 0.5, -np.inf
+    ratio, share, before = np.zeros(len(frames.frame)) if hint is None else hint, 0.5, -np.inf
     for epoch in range(epochs):
         trust = min(1.0, 0.3 + 1.4 * epoch / epochs)
         log_odds = np.full(frames.shape, -np.inf)
@@ -215,22 +253,22 @@ def _maximise(frames: _Frames, one: _Coded, other: _Coded, emphasis: Doubles, ep
         weight = matched * frames.weight * (emphasis if epoch < epochs // 3 else 1.0)
         used = weight > NEGLIGIBLE
         weight, seen, partner = weight[used], _rows(first, used), _rows(second, used)
-        forth = regress(seen.feature, partner.target, weight, prior_b)
-        back = regress(partner.feature, seen.target, weight, prior_a)
+        forth = chain(seen.feature, seen.unit, partner.target, partner.unit, weight, prior_b)
+        back = chain(partner.feature, partner.unit, seen.target, seen.unit, weight, prior_a)
         share = float(np.clip(matched.sum() / frames.smaller, 0.05, 0.95))
         model = PairModel(forth, back, share, float(evidence.mean()))
         ratio = model.log_ratio(first, second)
         if trust == 1.0 and abs(model.evidence - before) < SETTLED:
             break
         before = model.evidence
-    return model
+    return _Learned(frames, one, other, model, matched)
 
 
 def _code(xyxy: NDArray[np.floating], scale: ViewScale, density: Anybody) -> _Coded:
     target = describe(xyxy, scale.size)
     feature = features(target, touches(xyxy, scale.size), scale)
-    return _Coded(target, feature, density.log_density(target))
+    return _Coded(target, (target - scale.mean) / scale.spread, feature, density.log_density(target))
 
 
 def _rows(coded: _Coded, rows: Ints | slice | NDArray[np.bool_]) -> _Coded:
-    return _Coded(coded.target[rows], coded.feature[rows], coded.null[rows])
+    return _Coded(coded.target[rows], coded.unit[rows], coded.feature[rows], coded.null[rows])

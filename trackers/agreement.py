@@ -1,0 +1,141 @@
+"""Trackers: what all pairs of tracks say together: other cameras agree, and nobody has two partners at once.
+
+Evidence for a pair of tracks is worth more where a third camera agrees, and less where each of the two has
+a better partner. Both are sums over a sparse graph whose edges are the pairs, so that single boxes of
+single frames and tracks of minutes are handled alike. The first is the likelihood ratio of three views;
+the second are marginals of a matching by belief propagation, as in `matching`, with the conflicts of
+tracks that overlap in time in place of rows and columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import coo_array, csr_array
+
+__all__ = ["Links", "agree", "link"]
+
+Bools = NDArray[np.bool_]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+THIRD = 2.0 / 3.0
+"""Trust in the way by a third camera: of its two looks and the direct one, two are independent."""
+SEEN = 0.75
+"""Share of people of two views who are expected in a third one, where it shows somebody."""
+MOST = 12.0
+"""Evidence of a pair of tracks for a way by a third camera stays within this."""
+ITERATIONS = 12
+SHARE_ROUNDS = 5
+HIGHEST = 20.0
+
+
+@dataclass(frozen=True)
+class Links:
+    """P pairs of tracks and how they compete.
+
+    Attributes:
+        a, b: (P,) tracks, a in the camera with the lower number.
+        rivals_a: (P, P) sparse, 1 where two pairs share track a and their other tracks, of one camera,
+            overlap in time; rivals_b: the same with the roles exchanged.
+        crowd_a, crowd_b: (P,) number of pairs between track a (b) and the other's camera, itself included.
+    """
+
+    a: Ints
+    b: Ints
+    camera: Ints
+    rivals_a: csr_array
+    rivals_b: csr_array
+    crowd_a: Doubles
+    crowd_b: Doubles
+
+
+def link(a: Ints, b: Ints, camera: Ints, first: Ints, last: Ints) -> Links:
+    """Find out which pairs compete.
+
+    Args:
+        a: (P,) tracks; b: (P,) tracks in a camera with a higher number.
+        camera: (T,) camera of every track; first, last: (T,) its first and last tick.
+    """
+    rivals_a, crowd_a = _rivals(a, b, camera, first, last)
+    rivals_b, crowd_b = _rivals(b, a, camera, first, last)
+    return Links(a, b, camera, rivals_a, rivals_b, crowd_a, crowd_b)
+
+
+def _rivals(own: Ints, far: Ints, camera: Ints, first: Ints, last: Ints) -> tuple[csr_array, Doubles]:
+    cameras = int(camera.max(initial=0)) + 1
+    order = np.argsort(own * cameras + camera[far], kind="stable")
+    group = (own * cameras + camera[far])[order]
+    size = np.bincount(np.unique(group, return_inverse=True)[1]) if len(group) else np.zeros(0, np.int64)
+    start = np.cumsum(size) - size
+    # Every ordered pair of members of a group, group after group.
+    left = np.repeat(np.arange(len(order)), np.repeat(size, size))
+    right = np.arange(len(left)) - np.repeat(np.cumsum(size**2) - size**2, size**2)
+    right = np.repeat(start, size**2) + right % np.repeat(size, size**2)
+    i, j = order[left], order[right]
+    begin, end = np.maximum(first[far[i]], first[far[j]]), np.minimum(last[far[i]], last[far[j]])
+    rival = (i != j) & (begin <= end)
+    shape = (len(own), len(own))
+    table = coo_array((np.ones(int(rival.sum())), (i[rival], j[rival])), shape=shape).tocsr()
+    return table, 1.0 + np.asarray(table.sum(axis=1), np.float64).reshape(-1)
+
+
+def agree(links: Links, ratio: Doubles, kind: Ints, share: float = 0.5) -> Doubles:
+    """Log odds (P,) that two tracks are one person, given everything.
+
+    Args:
+        links: the pairs.
+        ratio: (P,) log-likelihood ratio of each pair on its own.
+        kind: (P,) class of each pair; how many pairs of a class are right is found from the pairs.
+        share: that share to begin with: of possible partners, per class.
+    """
+    if not len(ratio):
+        return np.zeros(0)
+    evidence = ratio + THIRD * _third(links, ratio)
+    crowd = 0.5 * np.log(links.crowd_a * links.crowd_b)
+    possible = np.bincount(kind, 1.0 / np.maximum(links.crowd_a, links.crowd_b))
+    shares = np.full(len(possible), share)
+    odds = evidence
+    for _ in range(SHARE_ROUNDS):
+        prior = np.log(shares) - np.log1p(-shares)
+        odds = _marginals(links, np.exp(np.minimum(evidence + prior[kind] - crowd, HIGHEST)))
+        right = np.bincount(kind, 1.0 / (1.0 + np.exp(-odds)), minlength=len(possible))
+        shares = np.clip(right / np.maximum(possible, 1e-9), 0.01, 0.95)
+    return odds
+
+
+def _marginals(links: Links, psi: Doubles) -> Doubles:
+    """Log odds (P,) of the marginals of a matching with weights psi (P,) against both sides unmatched."""
+    back = np.ones_like(psi)
+    for _ in range(ITERATIONS):
+        forth = psi / (1.0 + links.rivals_a @ (psi * back))
+        back = 1.0 / (1.0 + links.rivals_b @ forth)
+    return np.asarray(np.log(psi) + np.log(back) - np.log1p(links.rivals_a @ (psi * back)))
+
+
+def _third(links: Links, ratio: Doubles) -> Doubles:
+    """Log-likelihood ratio (P,) that all third cameras together add to each pair."""
+    tracks = len(links.camera)
+    weight = np.exp(np.clip(ratio, -MOST, MOST))
+    rows, columns = np.concatenate([links.a, links.b]), np.concatenate([links.b, links.a])
+    crowd = np.concatenate([links.crowd_a, links.crowd_b])
+    table = csr_array((np.tile(weight, 2) * SEEN / crowd, (rows, columns)), shape=(tracks, tracks))
+    plain = csr_array((np.tile(weight, 2), (rows, columns)), shape=(tracks, tracks))
+    total = np.zeros(len(ratio))
+    for c in np.unique(links.camera):
+        to = plain[:, np.flatnonzero(links.camera == c)]
+        scaled = table[:, np.flatnonzero(links.camera == c)]
+        met = np.asarray(scaled.sum(axis=1)).reshape(-1)
+        use = (links.camera[links.a] != c) & (links.camera[links.b] != c)
+        use &= (met[links.a] > 0) & (met[links.b] > 0)
+        a, b = links.a[use], links.b[use]
+        if not len(a):
+            continue
+        joint = np.asarray((scaled[a] * to[b]).sum(axis=1)).reshape(-1)
+        twice = np.asarray((scaled[a] * scaled[b]).sum(axis=1)).reshape(-1)
+        together = 1.0 - SEEN + joint
+        apart = (1.0 - SEEN + met[a]) * (1.0 - SEEN + met[b]) - twice
+        total[use] += np.log(together) - np.log(np.maximum(apart, 1e-6))
+    return total
