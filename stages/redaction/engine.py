@@ -18,8 +18,9 @@ from orveil.stages.redaction.pipes import Crew, Item, Pipe
 __all__ = ["frame_bytes", "run_threads", "taken"]
 
 Progress = Callable[[int, int, str], None]
-QUEUE_BYTES = 64 << 20
-"""Frames that wait between two threads take at most about this much."""
+QUEUE_BYTES = 24 << 20
+"""Frames that wait between two threads take at most about this much: enough to even out unequal frames. What
+takes more is the look-ahead of the tracks."""
 
 
 def frame_bytes(look: Look) -> int:
