@@ -3,6 +3,7 @@
 results/report.html, report.json, metrics.json      copies
 results/bundle/                                     the folder to copy to the appliance
 results/blurred/<session>-<camera>.mp4, .json       hard links where the file system has them, else copies
+results/blurred/<session>-<camera>.boxes.json       what is covered, to be corrected (docs/boxes-json.md)
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def _publish_videos(blurred: InputRef, target: Path) -> None:
         name = f"{shard.session}-{shard.camera}"
         _link(path / "video.mp4", target / f"{name}.mp4")
         shutil.copyfile(path / "redaction.json", target / f"{name}.json")
+        shutil.copyfile(path / "boxes.json", target / f"{name}.boxes.json")
 
 
 def _link(source: Path, target: Path) -> None:

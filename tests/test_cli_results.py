@@ -22,7 +22,12 @@ def artifact(root, name, files, shard=Shard()):  # noqa: B008
 
 def finished(root, report="<p>one</p>"):
     videos = [
-        artifact(root, "blur", {"video.mp4": camera, "redaction.json": "{}"}, Shard("main", camera))
+        artifact(
+            root,
+            "blur",
+            {"video.mp4": camera, "redaction.json": "{}", "boxes.json": "{}"},
+            Shard("main", camera),
+        )
         for camera in ("cam01", "cam02")
     ]
     return {
@@ -39,8 +44,9 @@ def names(folder):
 def test_results_have_readable_names_and_no_manifests(tmp_path):
     results = publish_results(tmp_path, finished(tmp_path))
     assert names(tmp_path / "results") == [
-        "blurred/main-cam01.json", "blurred/main-cam01.mp4", "blurred/main-cam02.json",
-        "blurred/main-cam02.mp4", "bundle/detector.onnx", "report.html",
+        "blurred/main-cam01.boxes.json", "blurred/main-cam01.json", "blurred/main-cam01.mp4",
+        "blurred/main-cam02.boxes.json", "blurred/main-cam02.json", "blurred/main-cam02.mp4",
+        "bundle/detector.onnx", "report.html",
     ]  # fmt: skip
     assert results.report == tmp_path / "results" / "report.html"
     assert results.metrics is None
