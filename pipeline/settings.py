@@ -134,7 +134,7 @@ class PoseParams(Params):
     scope: Literal["train", "all"] = Field(
         "all", description="set by the pipeline: labels of the training frames, or all"
     )
-    min_keypoint_score: float = Field(0.3, ge=0, le=1, description="keypoints below it do not count")
+    min_keypoint_score: float = Field(0.2, ge=0, le=1, description="keypoints below it do not count")
     batch_size: int = Field(32, ge=1, description="persons per step")
 
 
