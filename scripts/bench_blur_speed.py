@@ -37,13 +37,12 @@ def floor(source: Path, target: Path) -> None:
         stream = output.add_stream(
             "libx264", rate=pictures.stream.average_rate or Fraction(30), options=options
         )
+        known = pictures.stream
+        stream.width, stream.height, stream.pix_fmt = known.width, known.height, known.pix_fmt
         for picture in pictures:
-            frame = picture.frame
-            if frame is None:
-                continue
-            stream.width, stream.height, stream.pix_fmt = frame.width, frame.height, "yuv420p"
-            frame.pict_type = 0
-            output.mux(stream.encode(frame))
+            if picture.frame is not None:
+                picture.frame.pict_type = 0
+                output.mux(stream.encode(picture.frame))
         output.mux(stream.encode(None))
 
 
@@ -122,7 +121,7 @@ def resident_mb(pid: int) -> float:
 
 
 def long_run(words: Sequence[str], minute: float) -> dict[str, float]:
-    """Run a command and watch its memory: MB after `minute` seconds, the most after that, and by how much."""
+    """Run a command and watch its memory: see `growth`."""
     begin = time.perf_counter()
     process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     samples: list[tuple[float, float]] = []
@@ -131,9 +130,11 @@ def long_run(words: Sequence[str], minute: float) -> dict[str, float]:
         time.sleep(1.0)
     if process.returncode:
         raise SystemExit(f"{' '.join(words)} failed")
-    at_minute = next((mb for seconds, mb in samples if seconds >= minute), samples[-1][1])
-    later = [mb for seconds, mb in samples if seconds >= minute] or [at_minute]
-    return {
-        "seconds": samples[-1][0], "at_minute_mb": at_minute, "most_mb": max(later),
-        "growth_mb": max(later) - at_minute,
-    }  # fmt: skip
+    return growth(samples, minute)
+
+
+def growth(samples: Sequence[tuple[float, float]], minute: float) -> dict[str, float]:
+    """Of (seconds, MB): MB after `minute` seconds, the most from then on, and how much more that is."""
+    later = [mb for seconds, mb in samples if seconds >= minute] or [samples[-1][1]]
+    return {"seconds": samples[-1][0], "at_minute_mb": later[0], "most_mb": max(later),
+            "growth_mb": max(later) - later[0]}  # fmt: skip
