@@ -113,14 +113,15 @@ class Joiner:
         seen = {**placed.seen, camera: self.sights[camera].on(pose)}
         return Placement({**placed.poses, camera: pose}, seen, placed.evidence)
 
-    def margin(self, camera: int, partial: Placement) -> float:
-        """How much better a camera agrees with the others than its mirror image, wherever that fits best."""
-        known, met = self.partners(camera, partial.seen)
+    def margin(self, camera: int, placed: Placement) -> tuple[float, Pose]:
+        """How much better a camera agrees with the others than its mirror image does where that fits best,
+        and the pose of the mirror image there."""
+        known, met = self.partners(camera, placed.seen)
         if not known:
-            return -np.inf
-        real = self.evidence(camera, partial.poses[camera], partial.seen)
-        chance = best_poses(known, self.sights[camera].mirrored(), met)
-        return real - max((e for e, _ in chance), default=0.0)
+            return -np.inf, ORIGIN
+        real = self.evidence(camera, placed.poses[camera], placed.seen)
+        chance, pose = best_poses(known, self.sights[camera].mirrored(), met)[0]
+        return real - chance, pose
 
 
 def _swapped(met: Meetings) -> Meetings:
