@@ -24,7 +24,7 @@ models = typer.Typer(
 def add_tools(app: typer.Typer) -> None:
     """Register the commands of this module."""
     passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
-    for command in (blur, export, sim):  # they have parsers of their own
+    for command in (blur, analyse, boxes, export, sim):  # they have parsers of their own
         app.command(add_help_option=False, context_settings=passed_on)(command)
     app.add_typer(models)
 
@@ -44,6 +44,20 @@ def blur(context: typer.Context) -> None:
     from orveil.stages import cli_blur
 
     raise typer.Exit(cli_blur.blur(context.args))
+
+
+def analyse(context: typer.Context) -> None:
+    """Find what blur would cover, and write it down for editing (orveil analyse --help)."""
+    from orveil.stages import cli_boxes
+
+    raise typer.Exit(cli_boxes.analyse(context.args))
+
+
+def boxes(context: typer.Context) -> None:
+    """Check such a file, take it to CVAT or COCO and back (orveil boxes --help)."""
+    from orveil.stages import cli_boxes
+
+    raise typer.Exit(cli_boxes.boxes(context.args))
 
 
 def export(context: typer.Context) -> None:

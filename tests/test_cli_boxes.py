@@ -205,3 +205,12 @@ def test_analyse_leaves_nothing_where_it_cannot_run(orveil, bundle, tmp_path):
     status, _, err = orveil("analyse", bad, "--bundle", bundle, "--out", bad, "-q")
     assert status == 2 and "replace the input" in err
     assert [p.name for p in tmp_path.iterdir()] == ["bad.mp4"]
+
+
+def test_both_commands_are_in_the_list_and_explain_themselves(orveil):
+    listed = orveil("--help")[1]
+    for command in ("analyse", "boxes"):
+        assert f" {command} " in listed
+        status, said, _ = orveil(command, "--help")
+        assert status == 0 and "boxes.json" in said
+    assert orveil("boxes")[0] == 2
