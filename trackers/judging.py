@@ -46,6 +46,7 @@ def weigh_pairs(scene: Scene, sums: Callable[[int], Pairs]) -> tuple[Pairs, Doub
 def judge(scene: Scene, pairs: Pairs, ratio: Doubles) -> Doubles:
     """Log odds (P,) that each pair of tracks is one person, given all ratios (P,)."""
     links = link(pairs.a, pairs.b, scene.track_camera, *spans(scene))
+    # Pairs with a doubtful track are right less often: how often is found for them alone.
     doubtful = ~(scene.sure[pairs.a] & scene.sure[pairs.b])
     return agree(links, ratio, doubtful.astype(np.int64), POSSIBLE_SHARE)
 
