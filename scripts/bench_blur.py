@@ -63,6 +63,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--every", nargs="+", type=int, default=[1, 2, 3, 5], help="detector on every n-th frame"
     )
+    parser.add_argument("--adapted", type=Path, default=Path(__file__).parent.parent / "sim" / "embedded",
+                        help="the room that the student was adapted to, with gt.json")  # fmt: skip
     parser.add_argument("--turns", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="one room, one turn, 60 frames")
     parser.add_argument("--hour", action="store_true", help="an hour of looped input, memory only")
@@ -121,6 +123,7 @@ def _faces(work: Path, bundle: Bundle, options: argparse.Namespace) -> dict[str,
     result["every"] = {str(k): _row(f"k = {k}", student(every=k)) for k in options.every}
     if not options.quick:
         result["every_30fps"] = _at_30_fps(work, bundle, options)
+        result["adapted"] = _adapted(work, bundle, options.adapted)
     kernels = {kernel: student(kernel) for kernel in sorted(KERNELS, key=ORDER.index)}
     result["kernels"] = _kernel_table(kernels)
     print(f"\n{HEADINGS}")
@@ -135,6 +138,17 @@ def _at_30_fps(work: Path, bundle: Bundle, options: argparse.Namespace) -> dict[
     print(f"\nDetector on every k-th frame, 30 fps, one camera of {CLIP_SECONDS} s:\n\n{HEADINGS}")
     return {
         str(k): _row(f"k = {k}", [(site, faces.over_time(raw, bundle, 30, every=k))]) for k in options.every
+    }
+
+
+def _adapted(work: Path, bundle: Bundle, folder: Path) -> dict[str, Any]:
+    """The room that the student was adapted to, without labels."""
+    site = open_site(folder)
+    raw = faces.student_boxes(work, site, bundle)
+    print(f"\nThe room that the student was adapted to ({folder.name}), {FPS} fps:\n\n{HEADINGS}")
+    return {
+        "student alone": _row("student alone", [(site, faces.detector_alone(raw, bundle))]),
+        "orveil": _row("orveil", [(site, faces.over_time(raw, bundle, FPS))]),
     }
 
 
