@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,9 +18,12 @@ from orveil.pipeline.settings import AssociateParams
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
 from orveil.pipeline.tables import read_table, read_tables, write_table
 from orveil.pipeline.types import Associations, MediaFiles, MediaIndex, Tracks
-from orveil.trackers.crossview import CrossView, View, learn
+from orveil.trackers.crossview import View, learn
+from orveil.trackers.ground import learn_ground, smooth_heads
+from orveil.trackers.ground_pairs import FloorTracks, floor_tracks, weigh_floor
 from orveil.trackers.grouping import Grouping, group
-from orveil.trackers.pairing import Calibration, Pairs, Scene, calibrate, sum_ratios
+from orveil.trackers.judging import judge, spans, weigh_pairs
+from orveil.trackers.pairing import Pairs, Scene, sum_ratios
 from orveil.trackers.sync import ticks
 
 __all__ = ["Associate", "associate_session"]
@@ -35,17 +39,19 @@ LEARN_EVERY_S = 0.4
 """Neighbouring frames teach nearly the same: each counts for its share of this time."""
 DOUBLE = 0.8
 """Of two confident boxes of one frame, one containing this much of the other, only the better teaches."""
-SHIFTS = (0.23, 0.41, 0.59, 0.77)
-"""Delays for the null, as shares of the recording; far from each other and from 0."""
-PRIOR_SHARE = 0.15
-"""Share of right pairs among all pairs of tracks, before anything is known."""
+PERSON_SCORE = 0.3
+"""Boxes from here on help to place the cameras."""
+NESTED = 0.6
+"""Of those, one containing this much of a better one is left out."""
+SETTLED_FRAMES = 300
+"""Independent frames from which a pair of cameras is judged by what was learned freely, not by the floor."""
 
 
 class Associate:
     """media, tracks -> Associations: one shard per session."""
 
     name: ClassVar[str] = "associate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {"media": MediaKind, "tracks": TracksKind}
     produces: ClassVar[type[ArtifactType]] = AssociationsKind
@@ -96,8 +102,15 @@ def associate_session(
     rng = np.random.default_rng(seed)
     views, independence = _views(scene, files, cameras, params.max_frames)
     model = learn(views, rng, params.epochs, independence=independence)
-    pairs = sum_ratios(scene, model)
-    odds = _log_odds(scene, model, pairs)
+    pairs, ratio = weigh_pairs(scene, partial(sum_ratios, scene, model))
+    floor = _floor(scene, [view.size for view in views])
+    if len(floor.rows) > 1:
+        # Where people were seen together long enough, what was learned freely knows lens and habits better.
+        frames_seen = {pair: _common_ticks(views, *pair) * independence for pair in model.pairs}
+        settled = {pair for pair, count in frames_seen.items() if count >= SETTLED_FRAMES}
+        placed = weigh_floor(scene, floor)
+        pairs, ratio = _merged(scene, (pairs, ratio), placed, set(floor.rows), settled)
+    odds = judge(scene, pairs, ratio)
     return _table(scene, names, files.session[:1], pairs, odds, params.min_probability)
 
 
@@ -149,12 +162,12 @@ def _views(scene: Scene, files: MediaFiles, cameras: list[str], max_frames: int)
     return views, share
 
 
-def _without_doubles(scene: Scene, rows: Ints) -> Ints:
+def _without_doubles(scene: Scene, rows: Ints, limit: float = DOUBLE) -> Ints:
     """Rows without those that another, better row of the same tick contains or is contained in."""
     order = rows[np.lexsort((-scene.score[rows], scene.tick[rows]))]
     kept: list[int] = []
     for group_rows in np.split(order, np.flatnonzero(np.diff(scene.tick[order])) + 1):
-        nested = containment(scene.xyxy[group_rows], scene.xyxy[group_rows]) > DOUBLE
+        nested = containment(scene.xyxy[group_rows], scene.xyxy[group_rows]) > limit
         alive: list[int] = []
         for k in range(len(group_rows)):
             if not nested[k, alive].any():
@@ -163,39 +176,34 @@ def _without_doubles(scene: Scene, rows: Ints) -> Ints:
     return np.array(kept, np.int64)
 
 
-def _log_odds(scene: Scene, model: CrossView, pairs: Pairs) -> Doubles:
-    """Calibrated log odds (P,) that a pair of tracks is one person.
-
-    The trust in a sum comes from pairs of sure tracks; doubtful tracks are right less often, so their
-    share of right pairs is fitted on its own.
-    """
-    odds = np.zeros(len(pairs.score))
-    both = scene.sure[pairs.a] & scene.sure[pairs.b]
-    null = _null(scene, model, pairs)
-    null_both = scene.sure[null.a] & scene.sure[null.b]
-    sure = calibrate(pairs.score[both], null.score[null_both], PRIOR_SHARE)
-    odds[both] = sure.log_odds(pairs.score[both])
-    share = calibrate(pairs.score[~both], null.score[~null_both], PRIOR_SHARE / 3).share
-    doubtful = Calibration(min(share, sure.share), sure.slope, sure.offset)
-    odds[~both] = doubtful.log_odds(pairs.score[~both])
-    return odds
+def _floor(scene: Scene, sizes: list[Doubles]) -> FloorTracks:
+    """The boxes of the cameras that could be placed on one floor."""
+    rows = _without_doubles(scene, np.flatnonzero(scene.score >= PERSON_SCORE), NESTED)
+    heads = smooth_heads(scene, sizes)
+    return floor_tracks(scene, learn_ground(scene, rows, sizes, heads), heads)
 
 
-def _null(scene: Scene, model: CrossView, pairs: Pairs) -> Pairs:
-    """Sums between tracks whose clocks are shifted, without pairs that the true clocks make likely.
+def _common_ticks(views: list[View], a: int, b: int) -> int:
+    return len(np.intersect1d(views[a].tick, views[b].tick))
 
-    Someone who stands still all the time matches at every shift; such right pairs are no null.
-    """
-    count = len(scene.tick_s)
-    shifts = sorted({int(share * count) for share in SHIFTS} - {0})
-    parts = [sum_ratios(scene, model, shift) for shift in shifts]
-    if not parts:
-        return Pairs.empty()
-    null = Pairs(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("a", "b", "score", "support")))
-    tracks = len(scene.sure)
-    likely = (pairs.a * tracks + pairs.b)[pairs.score > 0]
-    kept = ~np.isin(null.a * tracks + null.b, likely)
-    return Pairs(null.a[kept], null.b[kept], null.score[kept], null.support[kept])
+
+def _merged(
+    scene: Scene,
+    learned: tuple[Pairs, Doubles],
+    placed: tuple[Pairs, Doubles],
+    cameras: set[int],
+    settled: set[tuple[int, int]],
+) -> tuple[Pairs, Doubles]:
+    """Pairs of both sources: of cameras on the common floor from there, unless they have settled."""
+
+    def by_floor(pairs: Pairs) -> NDArray[np.bool_]:
+        views = zip(scene.track_camera[pairs.a].tolist(), scene.track_camera[pairs.b].tolist(), strict=True)
+        return np.array([{*v} <= cameras and v not in settled for v in views], np.bool_)
+
+    one, other = ~by_floor(learned[0]), by_floor(placed[0])
+    fields = ("a", "b", "score", "support")
+    joined = [np.concatenate([getattr(learned[0], f)[one], getattr(placed[0], f)[other]]) for f in fields]
+    return Pairs(*joined), np.concatenate([learned[1][one], placed[1][other]])
 
 
 @dataclass(frozen=True)
@@ -211,22 +219,19 @@ class _Matches:
 def _match(scene: Scene, pairs: Pairs, odds: Doubles, min_probability: float) -> _Matches:
     """Group the tracks, and say for each how sure its place in its group is."""
     count = len(scene.sure)
-    first, last = np.full(count, len(scene.tick_s)), np.full(count, -1)
-    np.minimum.at(first, scene.track, scene.tick)
-    np.maximum.at(last, scene.track, scene.tick)
+    first, last = spans(scene)
     floor = float(np.log(min_probability) - np.log1p(-min_probability))
     edges = list(zip(pairs.a.tolist(), pairs.b.tolist(), (odds - floor).tolist(), strict=True))
     groups = group(scene.track_camera, first, last, scene.sure, edges)
     of = np.array(groups.of, np.int64)
     a, b = np.concatenate([pairs.a, pairs.b]), np.concatenate([pairs.b, pairs.a])
     value, support = np.tile(odds, 2), np.tile(pairs.support, 2)
-    # Evidence of a track for each group it was compared with: the best partner, and half of the others,
-    # because partners of one person do not err independently.
+    # Evidence of a track for each group it was compared with: that for its best partner there, because
+    # what the others say is in those odds.
     key = a * count + of[b]
     keys, where = np.unique(key, return_inverse=True)
-    top, total = np.full(len(keys), -np.inf), np.bincount(where, value, minlength=len(keys))
-    np.maximum.at(top, where, value)
-    worth = top + 0.5 * np.clip(total - top, -4.0, 4.0)
+    worth = np.full(len(keys), -np.inf)
+    np.maximum.at(worth, where, value)
     ticks_shared = np.bincount(where, support, minlength=len(keys)).astype(np.int64)
     track, target = keys // max(count, 1), keys % max(count, 1)
     own = target == of[track]
