@@ -22,6 +22,9 @@ from orveil.stages.runtime import Bundle
 
 __all__ = ["live"]
 
+LATE_S = 1.5
+"""A picture that is later than the look-ahead and this is not shown."""
+
 LIVE = """
 A picture is shown --hold-s after it came, because what is seen next covers what came before. What is damaged,
 or comes too late, is covered or not shown; a source that stalls shows a covered picture. Nothing is stored
@@ -48,7 +51,8 @@ def live(arguments: Sequence[str]) -> int:
     rate = given.rate or float(source.look.rate)
     make_judge, painter, log = live_parts(source.look, bundle, settings, given.threads)
     sink = open_sink(given.sink, source.look, rate, crf=given.crf, codec=given.codec)
-    run = Live(source, sink, make_judge, painter, rate=rate, stall_s=given.stall_s)
+    run = Live(source, sink, make_judge, painter, rate=rate, stall_s=given.stall_s,
+               late_s=given.hold_s + LATE_S)  # fmt: skip
     tell = None if given.quiet else lambda report: print(report.line(), file=sys.stderr)
     with contextlib.suppress(KeyboardInterrupt):
         run.run(given.seconds, tell)

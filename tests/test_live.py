@@ -232,6 +232,44 @@ def test_to_a_network_as_mpeg_ts(clip: Path, bundle: Bundle, tmp_path: Path) -> 
     assert len(shown) > 10 and not any(red(picture) for picture in shown)
 
 
+def test_a_network_source_that_falls_silent_is_covered(bundle: Bundle, clip: Path) -> None:
+    """A stream comes for two seconds; what is shown after that is covered, and the run goes on."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"udp://127.0.0.1:{free.getsockname()[1]}"
+    silent = threading.Event()
+
+    def send() -> None:
+        sink = open_sink(f"{address}?pkt_size=1316", LiveSource(str(clip)).look, RATE)
+        tick = 0
+        while not silent.is_set():
+            for frame, _ in LiveSource(str(clip)):
+                if silent.is_set():
+                    break
+                sink.show(frame.reformat(format="yuv420p"), tick)
+                tick += 1
+        sink.close(True)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        source = LiveSource(address, timeout_s=2.0)
+        screen = Screen()
+        settings = BlurSettings(style="solid", hold_s=0.15)
+        make_judge, painter, _ = live_parts(source.look, bundle, settings, 2)
+        stop = threading.Timer(2.5, silent.set)
+        stop.start()
+        report = Live(source, screen, make_judge, painter, rate=RATE, stall_s=0.4, late_s=1.0).run(
+            seconds=5.0
+        )
+    finally:
+        silent.set()
+        sender.join()
+    assert len(screen.pictures) == 5 * RATE and report.counts["shown"] > 0
+    assert not any(red(picture) for picture in screen.pictures)
+    assert all(dark(picture) for picture in screen.pictures[-10:]) and report.counts["covered"] >= 10
+
+
 @pytest.mark.parametrize(
     ("source", "sink", "message"),
     [("camera:97", "x.ts", "cannot be opened"), ("none.mp4", "x.ts", "cannot be opened"),

@@ -37,7 +37,7 @@ __all__ = ["TICKS", "Live", "LiveReport", "Source", "live_parts"]
 
 TICKS = Fraction(1, 1_000_000)
 """Live pictures have the time at which they came, in microseconds."""
-WAITING = 4
+UNSEARCHED, UNSHOWN = 2, 4
 """Pictures that may wait for the search, and masked ones that may wait to be shown."""
 LATELY = 256
 """Latency is told over so many pictures."""
@@ -104,14 +104,15 @@ class Live:
         source, sink: where pictures come from and go to.
         make_judge, painter: say what is covered, and cover it. A judge that fails is replaced by a new one.
         rate: pictures shown per second; stall_s: without a new picture for so long, a covered one is shown.
+        late_s: a picture that came longer ago than this is not shown any more.
     """
 
     def __init__(
         self, source: Source, sink: Sink, make_judge: Callable[[], Judge], painter: Painter, *,
-        rate: float, stall_s: float = 0.5,
+        rate: float, stall_s: float = 0.5, late_s: float = 1.5,
     ) -> None:  # fmt: skip
         self.source, self.sink, self.look, self.painter = source, sink, source.look, painter
-        self.make_judge, self.rate, self.stall_s = make_judge, rate, stall_s
+        self.make_judge, self.rate, self.stall_s, self.late_s = make_judge, rate, stall_s, late_s
         self.report = LiveReport()
         self._crew = Crew()
         self._change = threading.Condition()
@@ -155,7 +156,7 @@ class Live:
                 item = taken(index, pts, frame, self.look)
                 item.fault = fault or item.fault
                 with self._change:
-                    if len(self._fresh) >= WAITING:
+                    if len(self._fresh) >= UNSEARCHED:
                         self._fresh.popleft()
                         self.report.counts["dropped"] += 1
                     self._fresh.append(item)
@@ -198,7 +199,7 @@ class Live:
     def _queue(self, item: Item, frame: Any, covered: bool) -> None:
         with self._change:
             self._masked.append((float(item.pts * TICKS) + self._begin, frame, covered))
-            while len(self._masked) > WAITING:
+            while len(self._masked) > UNSHOWN:
                 self._masked.popleft()
                 self.report.counts["dropped"] += 1
 
@@ -207,9 +208,7 @@ class Live:
         begin = time.monotonic()
         while not (seconds and tick >= seconds * self.rate):
             time.sleep(max(0.0, begin + tick / self.rate - time.monotonic()))
-            with self._change:
-                entry = self._masked.popleft() if self._masked else None
-            now = time.monotonic()
+            entry, now = self._newest(), time.monotonic()
             if entry is not None:
                 came, last, covered = entry
                 last_time = now
@@ -227,6 +226,16 @@ class Live:
             tick += 1
             if tell and tick % max(1, round(self.rate)) == 0:
                 tell(self.report)
+
+    def _newest(self) -> tuple[float, Any, bool] | None:
+        """The next masked picture that is not too late."""
+        with self._change:
+            while self._masked:
+                entry = self._masked.popleft()
+                if time.monotonic() - entry[0] <= self.late_s:
+                    return entry
+                self.report.counts["dropped"] += 1
+        return None
 
     def _black(self) -> Any:
         frame = blank(*self.look.size, self.look.pixel_format)

@@ -64,7 +64,9 @@ class LiveSource:
 
     def _open(self) -> Any:
         kind, _, rest = self.name.partition(":")
-        options, form, target = {"fflags": "nobuffer"}, None, self.name
+        # FFmpeg would look at five seconds of a stream before it gives the first picture.
+        options = {"fflags": "nobuffer", "analyzeduration": "1000000", "probesize": "1000000"}
+        form, target = None, self.name
         if kind == "camera":
             form, pattern = CAMERAS.get(sys.platform, CAMERAS["linux"])
             target, options = pattern.format(rest or "0"), {}
@@ -106,8 +108,8 @@ class LiveSource:
         stream, sound = self._stream(), False
         begin: float | None = None
         for packet in self._container.demux(stream):
-            if self.stopped.is_set():
-                return
+            if self.stopped.is_set() or (self.endless and packet.size == 0):
+                return  # what a decoder still holds when a stream breaks is old
             broken = packet.is_corrupt
             try:
                 frames = packet.decode()
