@@ -177,6 +177,8 @@ def _kind(path: Path) -> str:
             begin = file.read(4096)
     except OSError as error:
         raise explain_os_error(error, str(path)) from error
+    if begin.startswith(b"PK"):
+        raise OrveilError("this is a ZIP archive", where=str(path), remedy="unpack annotations.xml from it")
     if begin.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<"):
         return "cvat"
     return "boxes" if KIND.encode() in begin else "coco"

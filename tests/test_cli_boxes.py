@@ -191,6 +191,9 @@ def test_to_cvat_and_back_and_to_coco_and_back(orveil, analysed, tmp_path):
         assert status == 2 and "replace the input" in err
     status, _, err = orveil("boxes", "convert", path, tmp_path / "boxes.txt")
     assert status == 2 and ".xml" in err
+    (tmp_path / "export.zip").write_bytes(b"PK\x03\x04")
+    status, _, err = orveil("boxes", "convert", tmp_path / "export.zip", tmp_path / "b.json", "--like", path)
+    assert status == 2 and "unpack annotations.xml" in err
     other = videos.write_video(tmp_path / "other.mp4", scene(5))
     status, _, err = orveil("boxes", "check", path, "--video", other)
     assert status == 2 and "another video" in err
