@@ -77,19 +77,21 @@ def _shape(region: Boxes, shape: str, x0: int, y0: int, x1: int, y1: int, limits
     x, y = np.arange(x0, x1) + 0.5, np.arange(y0, y1) + 0.5
     rows = (y + 0.5 > region[1]) & (y - 0.5 < region[3])
     columns = (x + 0.5 > region[0]) & (x - 0.5 < region[2])
-    touched = np.asarray(rows[:, None] & columns[None, :])
     if shape == "box":
-        return touched
+        return np.asarray(rows[:, None] & columns[None, :])
     centre, radius = (region[:2] + region[2:]) / 2, np.maximum((region[2:] - region[:2]) / 2, 0.5)
     # The nearest corner of a pixel decides: what the ellipse touches is replaced as a whole.
     # Never outside the region, which an ellipse about a region of less than a pixel would reach.
-    across = (np.abs(x - centre[0]) - 0.5).clip(0) / radius[0]
+    across = np.where(columns, (np.abs(x - centre[0]) - 0.5).clip(0) / radius[0], np.inf)
     down = (np.abs(y - centre[1]) - 0.5).clip(0) / radius[1]
-    inside = np.asarray(across[None, :] ** 2 + down[:, None] ** 2 <= 1.0)
+    reach = np.where(rows & (down <= 1), np.sqrt(np.maximum(1 - down**2, 0)), -1.0)
+    inside = np.asarray(across[None, :] <= reach[:, None])
     left, top, right, bottom = (region[None, :] == limits).any(axis=0)
-    inside |= ((left & (x <= centre[0])) | (right & (x >= centre[0])))[None, :]
-    inside |= ((top & (y <= centre[1])) | (bottom & (y >= centre[1])))[:, None]
-    return np.asarray(touched & inside)
+    if left or right or top or bottom:
+        wide = (left & (x <= centre[0])) | (right & (x >= centre[0]))
+        high = (top & (y <= centre[1])) | (bottom & (y >= centre[1]))
+        inside |= (rows[:, None] & (wide & columns)[None, :]) | ((high & rows)[:, None] & columns[None, :])
+    return inside
 
 
 def cover_planes(
@@ -117,17 +119,18 @@ def cover_planes(
         mask = _shape(region, shape, x0, y0, x1, y1, within)
         weight = None if soft is None else _fading(mask, _shape(outer, shape, x0, y0, x1, y1, within))
         side = min(x1 - x0, y1 - y0)
-        for number, (plane, (down, across)) in enumerate(zip(planes, steps, strict=True)):
+        replaced = {step: _most(mask if weight is None else weight, *step) for step in set(steps)}
+        for number, (plane, step) in enumerate(zip(planes, steps, strict=True)):
+            down, across = step
             part = plane[y0 // down : -(-y1 // down), x0 // across : -(-x1 // across)]
             if style == "solid":
                 fill: Any = _black(number, bits)
             else:
                 fill = _averaged(part, max(side / cells, MIN_CELL) / down, style)
             if weight is not None:
-                faded = _most(weight, down, across)
-                part[...] = np.rint(part * (1 - faded) + fill * faded)
+                part[...] = np.rint(part * (1 - replaced[step]) + fill * replaced[step])
             else:
-                np.copyto(part, fill, where=_most(mask, down, across))
+                np.copyto(part, fill, where=replaced[step])
 
 
 def _fading(inner: Mask, outer: Mask) -> NDArray[np.float32]:
@@ -141,24 +144,25 @@ def _fading(inner: Mask, outer: Mask) -> NDArray[np.float32]:
     return np.where(inner, np.float32(1), np.where(outer, weight, np.float32(0)))
 
 
-def _averaged(part: NDArray[Any], cell: float, style: str) -> NDArray[Any]:
+def _averaged(part: NDArray[Any], cell: float, style: str) -> Any:
     height, width = part.shape
     small = max(1, round(width / cell)), max(1, round(height / cell))
+    if small == (1, 1):
+        return round(cv2.mean(part)[0])
     cells = cv2.resize(np.ascontiguousarray(part), small, interpolation=cv2.INTER_AREA)
     if style == "mosaic":
-        return np.asarray(cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST))
+        return cv2.resize(cells, (width, height), interpolation=cv2.INTER_NEAREST)
     blurred = cv2.GaussianBlur(cells, (0, 0), 0.8, borderType=cv2.BORDER_REPLICATE)
-    return np.asarray(cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR))
+    return cv2.resize(blurred, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
 def _most(weight: NDArray[Any], down: int, across: int) -> NDArray[Any]:
     """The mask of a subsampled plane: a sample is replaced as much as the most replaced of its pixels."""
-    if down == across == 1:
-        return weight
-    height, width = -(-weight.shape[0] // down) * down, -(-weight.shape[1] // across) * across
-    padded = np.zeros((height, width), dtype=weight.dtype)
-    padded[: weight.shape[0], : weight.shape[1]] = weight
-    return np.asarray(padded.reshape(height // down, down, width // across, across).max(axis=(1, 3)))
+    height, width = weight.shape
+    if height % down or width % across:
+        weight = np.pad(weight, ((0, -height % down), (0, -width % across)))
+    rows = weight[::down] if down == 1 else np.maximum(weight[::2], weight[1::2])
+    return rows if across == 1 else np.maximum(rows[:, ::2], rows[:, 1::2])
 
 
 def fill_planes(planes: Planes, bits: int = 8) -> None:
