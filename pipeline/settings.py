@@ -76,7 +76,7 @@ class TrackParams(Params):
     low_score: float = Field(0.1, gt=0, lt=1, description="boxes that may continue one")
     max_gap_s: float = Field(1.0, gt=0, description="longest gap that a track bridges, s")
     min_iou: float = Field(
-        0.2, ge=0, lt=1, description="least overlap of a box with where its track is expected"
+        0.3, ge=0, lt=1, description="least overlap of a box with where its track is expected"
     )
 
 

@@ -1,7 +1,7 @@
 """Simulation: what a detector says about people on smooth paths, without pictures; for trackers alone.
 
-Boxes of people who stay in view, moving to and fro along sines, with what detectors do to them: missing boxes,
-doubtful scores, noise and clutter. No occlusion and no scene: `scene.py` and its neighbours have those.
+Boxes of people who stay in view, moving to and fro along sines, with what detectors do to them: missing
+boxes, doubtful scores, noise and clutter. Neither occlusion nor scene: `scene.py` and its like have those.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def box_stream(
     seed: int,
     *,
     fps: float = 30.0,
+    pace: float = 1.0,
     missing: float = 0.1,
     doubtful: float = 0.15,
     clutter: float = 0.05,
@@ -64,7 +65,7 @@ def box_stream(
 
     Args:
         people: in view all the time; frames: number; seed: of all that is random.
-        fps: frames per second.
+        fps: frames per second; pace: people move so many times as fast.
         missing: share of boxes that the detector does not report.
         doubtful: share of scores in [.11, .5); the others lie in [.5, .99).
         clutter: boxes of nobody per person and frame.
@@ -74,7 +75,7 @@ def box_stream(
     times = np.arange(frames) / fps
     width = rng.uniform(*SIDE, people)
     size = np.stack([width, width * rng.uniform(*ASPECT, people)], axis=1)
-    middle = np.stack([_path(rng, times, people, WIDTH), _path(rng, times, people, HEIGHT)], axis=2)
+    middle = np.stack([_path(rng, times * pace, people, extent) for extent in (WIDTH, HEIGHT)], axis=2)
     truth = np.concatenate([middle - size[:, None] / 2, middle + size[:, None] / 2], axis=2)
     seen = rng.random((frames, people)) >= missing
     frame, person = np.nonzero(seen)

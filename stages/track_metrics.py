@@ -1,8 +1,8 @@
 """Evaluation: tracks against ground truth that knows who is who: HOTA, IDF1 and MOTA.
 
 Definitions: HOTA (Luiten et al., 2021), identity measures (Ristani et al., 2016), CLEAR MOT (Bernardin and
-Stiefelhagen, 2008), each with the details of TrackEval, whose figures these equal. Everything is
-counted per sequence (one camera); counts of several sequences add up, and ratios are taken of the sums.
+Stiefelhagen, 2008), each with the details of TrackEval, whose figures these equal. Everything is counted per
+sequence (one camera); counts of several sequences add up, and ratios are taken of the sums.
 """
 
 from __future__ import annotations

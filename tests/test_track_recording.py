@@ -1,19 +1,15 @@
-"""Kalman filter, assignment, causal tracker and whole-recording tracking."""
+"""Tracks of whole recordings: both directions, linked, gaps filled."""
 
 from __future__ import annotations
-
-from itertools import permutations
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from orveil.trackers.assignment import assign
+from orveil.sim.box_stream import box_stream
+from orveil.stages.track_metrics import TrackBoxes, track_figures
 from orveil.trackers.base import TrackerSettings
-from orveil.trackers.bytetrack import ByteTrack
-from orveil.trackers.kalman import Motion, begin, centre_size, corners, predict, update
 from orveil.trackers.tracklets import track_recording
 
 BOX = np.array([[100.0, 100.0, 160.0, 260.0]])
@@ -36,93 +32,6 @@ def flat(paths, present=None):
 
 def identities(ids, person):
     return [set(ids[person == p].tolist()) for p in np.unique(person)]
-
-
-@given(dt=st.floats(0.0, 2.0), parts=st.integers(1, 5))
-def test_prediction_in_one_step_equals_many_small_ones(dt, parts):
-    motion = Motion(agility=0.0)
-    state = update(begin(BOX, motion), BOX + 3.0, np.array([0.9]), motion)
-    whole, steps = predict(state, dt, motion), state
-    for _ in range(parts):
-        steps = predict(steps, dt / parts, motion)
-    np.testing.assert_allclose(whole.value, steps.value, rtol=1e-9)
-    np.testing.assert_allclose(whole.p00, steps.p00, rtol=1e-9)
-
-
-@given(
-    score=st.floats(0.0, 1.0),
-    dts=st.lists(st.floats(0.005, 1.0), min_size=1, max_size=20),
-    shift=st.floats(-30.0, 30.0),
-)
-def test_covariance_stays_positive_and_update_moves_towards_the_box(score, dts, shift):
-    motion = Motion()
-    state = begin(BOX, motion)
-    for dt in dts:
-        before = predict(state, dt, motion)
-        state = update(before, BOX + shift, np.array([score]), motion)
-        assert (state.p00 > 0).all() and (state.p11 > 0).all()
-        assert (state.p00 * state.p11 >= state.p01**2 * (1 - 1e-9)).all()
-        assert (state.p00 <= before.p00).all()
-        target = centre_size(BOX + shift)
-        assert (np.abs(state.value - target) <= np.abs(before.value - target) + 1e-9).all()
-
-
-def test_doubtful_boxes_count_less():
-    motion = Motion()
-    state = predict(begin(BOX, motion), 0.2, motion)
-    sure, doubtful = (update(state, BOX + 20.0, np.array([s]), motion).value[0, 0] for s in (0.95, 0.15))
-    assert state.value[0, 0] < doubtful < sure < 150.0
-
-
-@given(arrays(np.float64, (5, 4), elements=st.floats(1, 500)))
-def test_centre_and_size_invert_corners(value):
-    np.testing.assert_allclose(centre_size(corners(value)), value, atol=1e-9)
-
-
-@settings(max_examples=60)
-@given(
-    arrays(np.float64, st.tuples(st.integers(0, 4), st.integers(0, 4)), elements=st.floats(0, 1)),
-    st.floats(0.1, 1.0),
-)
-def test_assignment_is_optimal(cost, limit):
-    rows, columns = assign(cost, limit)
-    assert len(set(columns.tolist())) == len(columns) and (np.diff(rows) > 0).all()
-    assert (cost[rows, columns] < limit).all()
-    found = (cost[rows, columns] - limit).sum()
-    n, m = cost.shape
-    size = max(n, m)
-    gain = np.zeros((size, size))
-    gain[:n, :m] = np.minimum(cost - limit, 0.0)
-    best = min(sum(gain[i, p[i]] for i in range(size)) for p in permutations(range(size)))
-    assert found == pytest.approx(best, abs=1e-9)
-
-
-def test_tracker_keeps_input_order_and_instances_are_independent():
-    boxes = np.concatenate([BOX, BOX + 300.0, BOX + 600.0])
-    one, other = ByteTrack(), ByteTrack()
-    first = one.update(0.0, boxes, np.array([0.9, 0.8, 0.7]))
-    other.update(0.0, boxes, np.array([0.9, 0.8, 0.7]))
-    again = one.update(0.1, boxes[::-1], np.array([0.7, 0.8, 0.9]))
-    assert first.tolist() == [0, 1, 2] and again.tolist() == [2, 1, 0]
-    assert other.update(0.1, boxes, np.array([0.9, 0.8, 0.7])).tolist() == [0, 1, 2]
-    one.reset()
-    assert one.update(0.0, BOX, np.array([0.9])).tolist() == [0]
-
-
-def test_low_boxes_continue_a_track_and_boxes_below_the_floor_are_left_alone():
-    tracker = ByteTrack()
-    assert tracker.update(0.0, BOX, np.array([0.9])).tolist() == [0]
-    assert tracker.update(0.1, BOX + 2.0, np.array([0.15])).tolist() == [0]
-    assert tracker.update(0.2, BOX + 4.0, np.array([0.05])).tolist() == [-1]
-    assert tracker.update(0.3, np.zeros((0, 4)), np.zeros(0)).tolist() == []
-    assert tracker.update(0.4, BOX + 6.0, np.array([0.6])).tolist() == [0]
-
-
-def test_time_must_increase():
-    tracker = ByteTrack()
-    tracker.update(1.0, BOX, np.array([0.9]))
-    with pytest.raises(ValueError, match="increasing time"):
-        tracker.update(1.0, BOX, np.array([0.9]))
 
 
 @pytest.mark.parametrize("fps", [5, 12, 25, 60])
@@ -202,3 +111,55 @@ def test_a_person_who_scores_low_for_a_while_stays_one_track():
     frame, _, xyxy = flat([path])
     result = track_recording(times, frame, xyxy, score, TrackerSettings())
     assert set(result.track_id.tolist()) == {0}
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    fps=st.sampled_from([5, 10, 25, 60]),
+    seed=st.integers(0, 1000),
+    drop=st.floats(0.0, 0.3),
+    jitter=st.floats(0.0, 0.4),
+)
+def test_any_frame_rate_uneven_times_and_dropped_frames(fps, seed, drop, jitter):
+    rng = np.random.default_rng(seed)
+    frames = int(4 * fps)
+    stream = box_stream(1, frames, seed, fps=fps, pace=0.4, clutter=0.0)
+    kept = rng.random(frames) >= drop
+    kept[0] = True
+    # Recorded late by a share of the interval: times stay in order.
+    times = (stream.time_s + jitter / fps * rng.random(frames))[kept]
+    rows = kept[stream.frame]
+    frame = (np.cumsum(kept) - 1)[stream.frame[rows]]
+    result = track_recording(times, frame, stream.xyxy[rows], stream.score[rows])
+    counts = np.bincount(result.track_id)
+    assert counts.max() >= 0.9 * len(frame), "a lone person falls apart"
+    pairs = (
+        np.concatenate([result.track_id, result.fill.track_id]),
+        np.concatenate([frame, result.fill.frame]),
+    )
+    assert len(set(zip(*map(np.ndarray.tolist, pairs), strict=True))) == len(pairs[0])
+
+
+def test_a_crowd_keeps_its_names_and_missed_boxes_are_filled():
+    stream = box_stream(20, 200, 8)
+    result = track_recording(stream.time_s, stream.frame, stream.xyxy, stream.score)
+    ids = np.concatenate([result.track_id, result.fill.track_id])
+    frame = np.concatenate([stream.frame, result.fill.frame])
+    xyxy = np.concatenate([stream.xyxy, result.fill.xyxy])
+    shown = np.bincount(result.track_id)[ids] > 10
+    truth = TrackBoxes(
+        np.repeat(np.arange(200), 20),
+        np.tile(np.arange(20), 200),
+        stream.truth.transpose(1, 0, 2).reshape(-1, 4),
+    )
+    figures = track_figures(truth, TrackBoxes(frame[shown], ids[shown], xyxy[shown]))
+    assert figures.idf1 > 0.95 and figures.mota > 0.97
+
+
+def test_clutter_is_not_strung_together():
+    rng = np.random.default_rng(3)
+    frame = np.arange(0, 300, 5)
+    corner = rng.uniform(0, 200, (60, 2))
+    xyxy = np.concatenate([corner, corner + 60], axis=1)
+    result = track_recording(np.arange(300) / 30, frame, xyxy, np.full(60, 0.9))
+    assert np.bincount(result.track_id).max() <= 3

@@ -24,28 +24,34 @@ def assign(cost: NDArray[np.floating], limit: float) -> tuple[Ints, Ints]:
     Returns:
         Rows (K,), increasing, and their columns (K,).
     """
-    allowed = np.asarray(cost) < limit
-    rows, columns = np.nonzero(allowed)
-    if len(rows) == 0:
-        return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    alone = (allowed.sum(axis=1)[rows] == 1) & (allowed.sum(axis=0)[columns] == 1)
-    if not alone.all():
-        kept = _solve(np.asarray(cost, np.float64), limit, rows[~alone], columns[~alone])
+    rows, columns = np.nonzero(np.asarray(cost) < limit)
+    contested = np.bincount(rows)[rows] > 1
+    contested |= np.bincount(columns)[columns] > 1
+    if contested.any():
+        alone = ~contested
+        kept = _solve(np.asarray(cost, np.float64), limit, rows[contested], columns[contested])
         rows = np.concatenate([rows[alone], kept[0]])
         columns = np.concatenate([columns[alone], kept[1]])
-        order = np.argsort(rows, kind="stable")
+        order = rows.argsort(kind="stable")
         rows, columns = rows[order], columns[order]
-    return rows.astype(np.int64), columns.astype(np.int64)
+    return rows, columns
 
 
 def _solve(cost: NDArray[np.float64], limit: float, rows: Ints, columns: Ints) -> tuple[Ints, Ints]:
     """Solve the contested part: the sub-matrix of the rows and columns that compete."""
-    used_rows, used_columns = np.unique(rows), np.unique(columns)
-    part = cost[np.ix_(used_rows, used_columns)]
-    # The solver's own cost_limit doubles the matrix; a gain matrix with zero for "no pair" does not.
-    gain = np.minimum(part - limit, 0.0)
-    _, to_column, _ = lap.lapjv(gain, extend_cost=True)
-    found = np.flatnonzero(to_column >= 0)
-    chosen = np.asarray(to_column)[found]
-    valid = part[found, chosen] < limit
-    return used_rows[found[valid]], used_columns[chosen[valid]]
+    row_names, i = _numbered(rows, len(cost))
+    column_names, j = _numbered(columns, cost.shape[1])
+    # Square, with zero for "no pair": the solver's own cost_limit would double the matrix.
+    size = max(len(row_names), len(column_names))
+    gain = np.zeros((size, size))
+    gain[i, j] = cost[rows, columns] - limit
+    _, to_column, _ = lap.lapjv(gain)
+    found = (gain[np.arange(size), to_column] < 0).nonzero()[0]
+    return row_names[found], column_names[to_column[found]]
+
+
+def _numbered(values: Ints, count: int) -> tuple[Ints, Ints]:
+    """The distinct values in order, and the number of each value among them; values are below `count`."""
+    used = np.zeros(count, np.int64)
+    used[values] = 1
+    return used.nonzero()[0], (used.cumsum() - 1)[values]

@@ -18,13 +18,15 @@ class TrackerSettings:
     """Settings of a tracker within one camera; times in seconds, so that the frame rate does not matter."""
 
     high_score: float = 0.5
-    """Boxes from here on found a track by themselves and are matched first."""
+    """Boxes from here on confirm a track and are preferred."""
     low_score: float = 0.1
     """Boxes below it are left alone (track id -1)."""
     max_gap_s: float = 1.0
     """A track that saw no box for longer has ended."""
-    min_iou: float = 0.2
+    min_iou: float = 0.3
     """Least overlap of a predicted and a detected box."""
+    tentative_gap_s: float = 0.1
+    """A track may miss so many seconds for every box that it has had (and always two frames)."""
     motion: Motion = field(default_factory=Motion)
 
 

@@ -1,124 +1,134 @@
-"""Trackers: two-stage association of high and low boxes, causal, in seconds, vectorised over tracks.
+"""Trackers: plain ByteTrack, frame by frame: the yardstick for the project's own tracker.
 
-ByteTrack (Zhang et al., 2022) matches confident boxes first and doubtful ones to what remains. Changes:
-time is in seconds; confident boxes get a second chance with grown boxes, as in C-BIoU (Yang et al.,
-2023), for low frame rates; a doubtful box that no track wants founds a tentative track of its own
-instead of being dropped, so that whoever scores low all the time can still be judged as a track.
+ByteTrack (Zhang et al., 2022) in the form of the `trackers` library (ByteTrackTracker, version 2.6.1), with
+which it agrees box by box up to ties: corners of boxes under a constant-velocity filter with constant noise,
+confident boxes matched to all tracks, the others to those left over, both by the largest sum of overlaps.
+Times are frames here, and a missed box is not filled.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
-from orveil.pipeline.geometry import expand, iou
-from orveil.trackers.assignment import assign
-from orveil.trackers.base import TrackerSettings
-from orveil.trackers.kalman import State, begin, join, predict, update
+from orveil.pipeline.geometry import iou
 
-__all__ = ["ByteTrack"]
+__all__ = ["ByteTrack", "ByteTrackSettings"]
 
 Bools = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-GROWN = 0.3
-"""Growth of both boxes in the second chance for confident boxes, in box sizes on every side."""
-TENTATIVE_GAP = 0.5
-"""A track without any confident box ends after this share of the longest gap."""
+MEASUREMENT, PROCESS = 0.1, 0.01
+"""Variances of a measured side and of every step of a side and of its velocity, px^2."""
+
+
+@dataclass(frozen=True)
+class ByteTrackSettings:
+    """Settings, with the defaults of the library."""
+
+    buffer: int = 30
+    """Frames that a track lives without a box."""
+    activation: float = 0.7
+    """Least score of a box that begins a track."""
+    consecutive: int = 2
+    """Boxes in consecutive frames after which a track gets its id."""
+    min_iou: float = 0.1
+    high_score: float = 0.6
+    """From here on boxes are matched first."""
+
+
+@dataclass
+class _Tracks:
+    """T tracks: corners and velocities (T, 4), covariance (T, 3), id, frames unseen, boxes in a row (T,)."""
+
+    box: Doubles
+    velocity: Doubles
+    spread: Doubles
+    name: Ints
+    unseen: Ints
+    streak: Ints
+
+    @classmethod
+    def begin(cls, boxes: Doubles) -> _Tracks:
+        count = len(boxes)
+        spread = np.tile([1.0, 0.0, 1.0], (count, 1))
+        none, zero = np.full(count, -1, np.int64), np.zeros(count, np.int64)
+        return cls(boxes.copy(), np.zeros((count, 4)), spread, none, zero, zero + 1)
+
+    def select(self, rows: Bools) -> _Tracks:
+        return _Tracks(*(getattr(self, name)[rows] for name in self.__dataclass_fields__))
+
+    def join(self, other: _Tracks) -> _Tracks:
+        names = self.__dataclass_fields__
+        return _Tracks(*(np.concatenate([getattr(self, n), getattr(other, n)]) for n in names))
+
+    def predict(self) -> None:
+        self.box += self.velocity
+        p00, p01, p11 = self.spread.T
+        self.spread = np.stack([p00 + 2 * p01 + p11 + PROCESS, p01 + p11, p11 + PROCESS], axis=1)
+        self.streak[self.unseen > 0] = 0
+        self.unseen += 1
+
+    def correct(self, rows: Ints, boxes: Doubles) -> None:
+        p00, p01, p11 = self.spread[rows].T
+        gain, gain_v = p00 / (p00 + MEASUREMENT), p01 / (p00 + MEASUREMENT)
+        error = boxes - self.box[rows]
+        self.box[rows] += gain[:, None] * error
+        self.velocity[rows] += gain_v[:, None] * error
+        self.spread[rows] = np.stack([(1 - gain) * p00, (1 - gain) * p01, p11 - gain_v * p01], axis=1)
+        self.unseen[rows] = 0
+        self.streak[rows] += 1
 
 
 class ByteTrack:
-    """A causal tracker of one camera; see the module's text."""
+    """A causal tracker of one camera that counts in frames; see the module's text."""
 
-    def __init__(self, settings: TrackerSettings | None = None) -> None:
-        self.settings = settings or TrackerSettings()
+    def __init__(self, settings: ByteTrackSettings | None = None) -> None:
+        self.settings = settings or ByteTrackSettings()
         self.reset()
 
     def reset(self) -> None:
         """Forget everything, ids included."""
         self._next = 0
-        self._time: float | None = None
-        self._state: State = begin(np.zeros((0, 4)), self.settings.motion)
-        self._ids: Ints = np.zeros(0, np.int64)
-        self._seen: Doubles = np.zeros(0)
-        self._sure: Bools = np.zeros(0, np.bool_)
-
-    def predicted(self) -> tuple[Ints, Doubles]:
-        """Ids (T,) and boxes (T, 4) of the tracks alive, at the time of the last frame."""
-        return self._ids, self._state.boxes()
+        self._tracks = _Tracks.begin(np.zeros((0, 4)))
 
     def update(self, time_s: float, xyxy: NDArray[np.floating], score: NDArray[np.floating]) -> Ints:
-        """Track ids (N,) of the boxes of one frame, in their order; -1 below the low score."""
-        self._advance(time_s)
-        boxes, scores = np.asarray(xyxy, np.float64).reshape(-1, 4), np.asarray(score, np.float64)
+        """Track ids (N,) of the next frame's boxes, in their order, -1 for none; the time is not used."""
+        boxes, scores = np.asarray(xyxy, np.float64).reshape(-1, 4), np.asarray(score)
+        settings, tracks = self.settings, self._tracks
+        tracks.predict()
         ids = np.full(len(boxes), -1, np.int64)
-        if len(boxes) == 0:
-            return ids
-        track_of = self._match(boxes, scores)
-        hit = np.flatnonzero(track_of >= 0)
-        if len(hit):
-            self._correct(track_of[hit], boxes[hit], scores[hit], time_s)
-            ids[hit] = self._ids[track_of[hit]]
-        new = np.flatnonzero((track_of < 0) & (scores >= self.settings.low_score))
-        ids[new] = self._found(boxes[new], scores[new], time_s)
-        return ids
-
-    def _advance(self, time_s: float) -> None:
-        """Move every track to this frame's time and end those not seen for too long."""
-        gap = self.settings.max_gap_s
-        allowed = np.where(self._sure, gap, TENTATIVE_GAP * gap)
-        alive = time_s - self._seen <= allowed + 1e-9
-        if not alive.all():
-            self._state = self._state.select(alive)
-            self._ids, self._seen, self._sure = self._ids[alive], self._seen[alive], self._sure[alive]
-        if self._time is not None and len(self._ids):
-            if time_s <= self._time:
-                raise ValueError(f"frames must come with increasing time: {time_s} after {self._time}")
-            self._state = predict(self._state, time_s - self._time, self.settings.motion)
-        self._time = time_s
-
-    def _match(self, boxes: Doubles, scores: Doubles) -> Ints:
-        """Track row (N,) of each box, -1 where none, in four steps from sure to doubtful."""
-        track_of = np.full(len(boxes), -1, np.int64)
-        if not len(self._ids):
-            return track_of
-        settings, tracks = self.settings, self._state.boxes()
-        plain = iou(tracks, boxes)
+        free = np.ones(len(tracks.name), np.bool_)
+        overlap = iou(tracks.box, boxes)
         high = scores >= settings.high_score
-        low = ~high & (scores >= settings.low_score)
-        free = np.ones(len(self._ids), np.bool_)
-        grown: Doubles | None = None
-        for rows, columns, grow in (
-            (self._sure, high, False), (self._sure, high, True), (self._sure, low, False),
-            (~self._sure, high, False), (~self._sure, low, False),
-        ):  # fmt: skip
-            i, j = np.flatnonzero(rows & free), np.flatnonzero(columns & (track_of < 0))
-            if not len(i) or not len(j):
-                continue
-            if grow and grown is None:
-                grown = iou(expand(tracks, GROWN), expand(boxes, GROWN))
-            overlap = (grown if grow and grown is not None else plain)[np.ix_(i, j)]
-            a, b = assign(1.0 - overlap, 1.0 - settings.min_iou)
-            track_of[j[b]] = i[a]
-            free[i[a]] = False
-        return track_of
-
-    def _correct(self, rows: Ints, boxes: Doubles, scores: Doubles, time_s: float) -> None:
-        order = np.argsort(rows)
-        rows, boxes, scores = rows[order], boxes[order], scores[order]
-        fixed = update(self._state.select(rows), boxes, scores, self.settings.motion)
-        for name in ("value", "velocity", "p00", "p01", "p11"):
-            getattr(self._state, name)[rows] = getattr(fixed, name)
-        self._seen[rows] = time_s
-        self._sure[rows] |= scores >= self.settings.high_score
-
-    def _found(self, boxes: Doubles, scores: Doubles, time_s: float) -> Ints:
-        """Begin a track for each box and give their ids (N,)."""
-        ids = np.arange(self._next, self._next + len(boxes), dtype=np.int64)
-        self._next += len(boxes)
-        self._state = join([self._state, begin(boxes, self.settings.motion)])
-        self._ids = np.concatenate([self._ids, ids])
-        self._seen = np.concatenate([self._seen, np.full(len(boxes), time_s)])
-        self._sure = np.concatenate([self._sure, scores >= self.settings.high_score])
+        left = high.copy()
+        for group in (high, ~high):
+            rows, columns = free.nonzero()[0], group.nonzero()[0]
+            i, j = _matched(overlap[np.ix_(rows, columns)], settings.min_iou)
+            rows, columns = rows[i], columns[j]
+            tracks.correct(rows, boxes[columns])
+            self._name(rows)
+            ids[columns] = tracks.name[rows]
+            free[rows] = left[columns] = False
+        born = _Tracks.begin(boxes[left & (scores >= settings.activation)])
+        alive = (tracks.unseen <= settings.buffer) & ((tracks.name >= 0) | (tracks.unseen == 0))
+        self._tracks = tracks.select(alive).join(born)
         return ids
+
+    def _name(self, rows: Ints) -> None:
+        """Ids for tracks that have been seen often enough."""
+        tracks = self._tracks
+        ripe = rows[(tracks.name[rows] < 0) & (tracks.streak[rows] >= self.settings.consecutive)]
+        tracks.name[ripe] = np.arange(self._next, self._next + len(ripe))
+        self._next += len(ripe)
+
+
+def _matched(overlap: Doubles, least: float) -> tuple[Ints, Ints]:
+    """The assignment with the largest sum of overlaps, without its pairs below `least`."""
+    rows, columns = linear_sum_assignment(overlap, maximize=True)
+    kept = overlap[rows, columns] >= least
+    return rows[kept], columns[kept]

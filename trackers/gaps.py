@@ -19,6 +19,10 @@ WINDOW = 8
 """Boxes on one side that tell the motion at a gap."""
 WINDOW_S = 0.5
 """Boxes farther away in time than this say nothing about it."""
+SPEED = 1.0
+"""Prior standard deviation of the velocity at a gap, sides per second ..."""
+RESIZE = 0.5
+"""... and how much slower sizes change than positions."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,10 @@ class Edges:
 
     value: Doubles
     velocity: Doubles
+
+    def at(self, rows: Ints) -> Edges:
+        """The ends chosen by an index array."""
+        return Edges(self.value[rows], self.velocity[rows])
 
 
 def edge_motion(
@@ -70,12 +78,12 @@ def edge_motion(
     lag = times[near] - times[rows][:, None]
     used = inside & (ids[near] == ids[rows][:, None]) & (np.abs(lag) <= WINDOW_S)
     weight = used.astype(np.float64)
-    value = centre_size(boxes[near.ravel()]).reshape(len(rows), WINDOW, 4)
+    value = centre_size(boxes[near.ravel()]).T.reshape(len(rows), WINDOW, 4)
     total = weight.sum(axis=1)
     mean_lag = (weight * lag).sum(axis=1) / total
     mean = (weight[..., None] * value).sum(axis=1) / total[:, None]
     spread = weight * (lag - mean_lag[:, None])
-    prior = np.array([1.0, 1.0, motion.resize, motion.resize]) * motion.velocity
+    prior = np.array([1.0, 1.0, RESIZE, RESIZE]) * SPEED
     ridge = (motion.measurement / prior) ** 2
     slope = (spread[..., None] * (value - mean[:, None])).sum(axis=1) / (
         (spread * lag).sum(axis=1)[:, None] + ridge
@@ -113,7 +121,7 @@ def fill_gaps(ids: Ints, clock: Doubles, at: Ints, boxes: Doubles, settings: Tra
     value = _hermite(before, after, which, gap, u)
     bounds = np.stack([before.value[which, 2:], after.value[which, 2:]])
     value[:, 2:] = np.clip(value[:, 2:], bounds.min(axis=0), bounds.max(axis=0))
-    return Fill(ids[left][which], frame, corners(value), gap[which])
+    return Fill(ids[left][which], frame, corners(value.T), gap[which])
 
 
 def _hermite(before: Edges, after: Edges, which: Ints, gap: Doubles, u: Doubles) -> Doubles:

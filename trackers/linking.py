@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import coo_matrix
@@ -24,9 +26,29 @@ GROWTH_PER_S = 0.4
 """How much wrong a prediction may be: growth of the boxes per second of gap, in box sizes."""
 GAP_COST = 0.15
 """Added to the cost of the longest gap; a shorter one costs its share."""
+PROPOSED = (0.15, 0.08)
+"""Taken off the cost where the forward, and where the backward pass joined the two: they knew the whole past.
+They weigh unequally, so that people who cross are not left to chance where the passes disagree."""
 
 
-def link(ids: Ints, times: Doubles, boxes: Doubles, scores: Doubles, settings: TrackerSettings) -> Ints:
+@dataclass(frozen=True)
+class _Boxes:
+    """The boxes of one camera by time, and the ids that the two causal passes gave them; all (N, ...)."""
+
+    times: Doubles
+    xyxy: Doubles
+    score: Doubles
+    proposed: tuple[Ints, ...]
+
+
+def link(
+    ids: Ints,
+    times: Doubles,
+    boxes: Doubles,
+    scores: Doubles,
+    settings: TrackerSettings,
+    proposed: tuple[Ints, ...],
+) -> Ints:
     """Join tracklets of one camera.
 
     Args:
@@ -35,42 +57,71 @@ def link(ids: Ints, times: Doubles, boxes: Doubles, scores: Doubles, settings: T
         boxes: (N, 4).
         scores: (N,).
         settings: gap, least overlap and noise.
+        proposed: ids (N,) of the forward and of the backward pass, -1 for none.
 
     Returns:
         New ids (N,): the id of the earliest tracklet of each chain.
     """
+    table = _Boxes(times, boxes, scores, proposed)
     for share in ROUNDS:
         if len(ids):
-            ids = _round(ids, times, boxes, scores, settings, share * settings.max_gap_s)
+            ids = _round(ids, table, settings, share * settings.max_gap_s)
     return ids
 
 
-def _round(
-    ids: Ints, times: Doubles, boxes: Doubles, scores: Doubles, settings: TrackerSettings, longest: float
-) -> Ints:
+def _round(ids: Ints, table: _Boxes, settings: TrackerSettings, longest: float) -> Ints:
+    """One optimal assignment of ends to starts over gaps up to `longest` seconds."""
+    times = table.times
     order = np.lexsort((times, ids))
-    place = np.empty(len(ids), np.int64)
-    place[order] = np.arange(len(ids))
     change = np.flatnonzero(np.diff(ids[order]))
     first = order[np.concatenate([[0], change + 1])]
     last = order[np.concatenate([change, [len(order) - 1]])]
     a, b = _candidates(times[last], times[first], longest)
+    earned = _earned(ids, times, settings)[ids]
+    worth = times[first[b]] - times[last[a]] <= earned[last[a]] + earned[first[b]] + 1e-9
+    a, b = a[worth], b[worth]
     if not len(a):
         return ids
-    ends = edge_motion(last, -1, ids, order, place, times, boxes, settings.motion)
-    starts = edge_motion(first, 1, ids, order, place, times, boxes, settings.motion)
-    gap = (times[first[b]] - times[last[a]])[:, None]
-    growth = np.minimum(0.1 + GROWTH_PER_S * gap[:, 0], 0.5)
-    forth = corners(ends.value[a] + gap * ends.velocity[a])
-    back = corners(starts.value[b] - gap * starts.velocity[b])
-    overlap = 0.5 * (
-        _row_iou(expand(forth, growth), expand(boxes[first[b]], growth))
-        + _row_iou(expand(back, growth), expand(boxes[last[a]], growth))
-    )
-    cost = 1.0 - overlap + GAP_COST * gap[:, 0] / settings.max_gap_s
-    cost += _unequal(ids, scores, settings, ids[last[a]], ids[first[b]])
+    cost = _cost(ids, table, settings, order, (last, first), (a, b))
     pairs = _solve(a, b, cost, 1.0 - settings.min_iou)
     return _merge(ids, ids[last], ids[first], pairs)
+
+
+def _cost(
+    ids: Ints,
+    table: _Boxes,
+    settings: TrackerSettings,
+    order: Ints,
+    edges: tuple[Ints, Ints],
+    pairs: tuple[Ints, Ints],
+) -> Doubles:
+    """Cost (K,) of joining end `a` to start `b`: each side's motion carried to the other side of the gap."""
+    (last, first), (a, b), times = edges, pairs, table.times
+    place = np.empty(len(ids), np.int64)
+    place[order] = np.arange(len(ids))
+    ends = edge_motion(last, -1, ids, order, place, times, table.xyxy, settings.motion)
+    starts = edge_motion(first, 1, ids, order, place, times, table.xyxy, settings.motion)
+    gap = (times[first[b]] - times[last[a]])[:, None]
+    growth = np.minimum(0.1 + GROWTH_PER_S * gap[:, 0], 0.5)
+    overlap = np.zeros(len(a))
+    for one, other, sign in ((ends.at(a), starts.at(b), 1.0), (starts.at(b), ends.at(a), -1.0)):
+        carried = corners((one.value + sign * gap * one.velocity).T)
+        overlap += 0.5 * _row_iou(expand(carried, growth), expand(corners(other.value.T), growth))
+    cost = 1.0 - overlap + GAP_COST * gap[:, 0] / settings.max_gap_s
+    cost += _unequal(ids, table.score, settings, ids[last[a]], ids[first[b]])
+    for worth, names in zip(PROPOSED, table.proposed, strict=True):
+        cost -= worth * ((names[last[a]] == names[first[b]]) & (names[last[a]] >= 0))
+    return cost
+
+
+def _earned(ids: Ints, times: Doubles, settings: TrackerSettings) -> Doubles:
+    """Half of the gap, s, that each tracklet may bridge: by its number of boxes, as in the causal pass.
+
+    Clutter is not strung together this way. Two missing frames can always be bridged.
+    """
+    steps = np.diff(np.unique(times))
+    least = 1.75 * float(np.median(steps)) if len(steps) else 0.0
+    return np.asarray(np.maximum(settings.tentative_gap_s * np.bincount(ids), least))
 
 
 def _candidates(ends: Doubles, starts: Doubles, longest: float) -> tuple[Ints, Ints]:

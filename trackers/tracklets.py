@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from orveil.pipeline.geometry import iou
 from orveil.trackers.base import TrackerSettings
-from orveil.trackers.bytetrack import ByteTrack
+from orveil.trackers.causal import CausalTracker
 from orveil.trackers.gaps import Fill, fill_gaps
 from orveil.trackers.linking import link
 
@@ -61,10 +61,8 @@ def track_recording(
     order = np.argsort(frame, kind="stable")
     at, boxes = np.asarray(frame, np.int64)[order], np.asarray(xyxy, np.float64).reshape(-1, 4)[order]
     scores, clock = np.asarray(score, np.float64)[order], increasing(times)
-    ids = _agreed(
-        _one_way(clock, at, boxes, scores, settings, 1), _one_way(clock, at, boxes, scores, settings, -1)
-    )
-    ids = link(ids, clock[at], boxes, scores, settings)
+    both = tuple(_one_way(clock, at, boxes, scores, settings, direction) for direction in (1, -1))
+    ids = link(_agreed(*both), clock[at], boxes, scores, settings, both)
     fill = fill_gaps(ids, clock, at, boxes, settings)
     ids = _absorb(ids, at, boxes, fill)
     fill = fill_gaps(ids, clock, at, boxes, settings)
@@ -87,7 +85,7 @@ def _one_way(
     clock: Doubles, at: Ints, boxes: Doubles, scores: Doubles, settings: TrackerSettings, direction: int
 ) -> Ints:
     """Ids (N,) of one causal pass, forward (1) or backward (-1) in time; boxes sorted by frame."""
-    tracker = ByteTrack(settings)
+    tracker = CausalTracker(settings)
     ids = np.full(len(at), -1, np.int64)
     starts = np.flatnonzero(np.diff(at, prepend=-1))
     stops = np.append(starts[1:], len(at))
