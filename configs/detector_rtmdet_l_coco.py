@@ -1,4 +1,4 @@
-"""RTMDet-l on COCO's 80 classes (OpenMMLab); only its person channel is used."""
+"""RTMDet-l on COCO's 80 classes (OpenMMLab); only its person channel is used, and trained."""
 
 # ruff: noqa: C408  (mmengine configs are written with dict())
 
@@ -37,7 +37,8 @@ model = dict(
         act_cfg=_act,
     ),
     bbox_head=dict(
-        type="RTMDetSepBNHead",
+        type="WeightedRTMDetHead",
+        trained_channels=[0],
         num_classes=80,
         in_channels=256,
         feat_channels=256,

@@ -75,7 +75,7 @@ class Finetune(TrainingStage):
             {
                 "source": self.name,
                 "long_side": params.long_side,
-                "training": training_record(params, targets),
+                "training": {**training_record(params, targets), "obeys_weights": mm.obeys_weights(config)},
             },
         )
 

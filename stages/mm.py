@@ -5,7 +5,7 @@ Import from here (`from orveil.stages import mm`). Only files named `mm*` import
 - configs: `load_config`, `resolved_config_text`, `config_names`
 - weights: `read_weights`, `write_weights`, `load_weights`
 - prediction: `Detector`, `PoseEstimator` (and `build_detector`, `build_pose` for the bare model)
-- training: `train_detector`, `train_pose` on samples; `train` on any data set; `TrainOptions`, `Augment`
+- training: `obeys_weights`, `train_detector`, `train_pose` on samples; `train` on any data set; `TrainOptions`, `Augment`
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from orveil.stages.mm_data import Augment, DetectionSample, PoseSample, SampleSo
 from orveil.stages.mm_detector import Detector, Prediction, build_detector, dense_predictions, rect_input
 from orveil.stages.mm_heads import teacher_loss
 from orveil.stages.mm_hooks import Hook
+from orveil.stages.mm_losses import obeys_weights
 from orveil.stages.mm_pose import PoseEstimator, build_pose, crop_affine
 from orveil.stages.mm_train import TrainOptions, TrainResult, train, train_detector, train_pose
 from orveil.stages.mm_views import detection_item, pose_item
@@ -23,7 +24,7 @@ from orveil.stages.mm_weights import load_weights, read_weights, write_weights
 __all__ = [
     "Augment", "DetectionSample", "Detector", "Hook", "PoseEstimator", "PoseSample", "Prediction",
     "SampleSource", "TrainOptions", "TrainResult", "build_detector", "build_pose", "config_names",
-    "crop_affine", "dense_predictions", "detection_item", "load_config", "load_weights", "pose_item",
-    "read_weights", "rect_input", "resolved_config_text", "teacher_loss", "train", "train_detector",
-    "train_pose", "write_weights",
+    "crop_affine", "dense_predictions", "detection_item", "load_config", "load_weights", "obeys_weights",
+    "pose_item", "read_weights", "rect_input", "resolved_config_text", "teacher_loss", "train",
+    "train_detector", "train_pose", "write_weights",
 ]  # fmt: skip

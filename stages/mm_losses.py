@@ -15,11 +15,14 @@ from typing import Any
 import torch
 from mmdet.models.dense_heads import RTMDetSepBNHead
 from mmdet.registry import MODELS
+from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-__all__ = ["ALL_CHANNELS", "DenseTargets", "WeightedRTMDetHead", "inside", "quality_focal"]
+__all__ = [
+    "ALL_CHANNELS", "DenseTargets", "WeightedRTMDetHead", "inside", "obeys_weights", "quality_focal",
+]  # fmt: skip
 
 ALL_CHANNELS = -1
 """Label of an ignored box that hides every class (a doubtful person hides a doubtful head, too)."""
@@ -40,6 +43,12 @@ class DenseTargets:
     weight: Tensor
     boxes: Tensor
     box_weight: Tensor
+
+
+def obeys_weights(config: Config) -> bool:
+    """Whether label weights and ignored places reach the loss of a config's detector."""
+    head = config.model.get("bbox_head") or {}
+    return bool(head.get("type") == "WeightedRTMDetHead")
 
 
 def inside(points: Tensor, boxes: Tensor) -> Tensor:

@@ -160,3 +160,11 @@ def test_channels_without_labels_are_left_alone() -> None:
 
 def test_weights_of_the_original_head_fit() -> None:
     make_head().load_state_dict(make_head(RTMDetSepBNHead).state_dict(), strict=True)
+
+
+@pytest.mark.parametrize("name", [n for n in mm.config_names() if not n.startswith("pose_")])
+def test_every_detector_that_comes_along_obeys_weights_and_ignored_places(name: str) -> None:
+    config = mm.load_config(name)
+    head = mm.build_detector(config).bbox_head
+    assert isinstance(head, WeightedRTMDetHead)
+    assert head.channel_mask.nonzero()[:, 0].tolist() == sorted(config.channels)
