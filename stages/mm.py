@@ -5,7 +5,8 @@ Import from here (`from orveil.stages import mm`). Only files named `mm*` import
 - configs: `load_config`, `resolved_config_text`, `config_names`
 - weights: `read_weights`, `write_weights`, `load_weights`
 - prediction: `Detector`, `PoseEstimator` (and `build_detector`, `build_pose` for the bare model)
-- training: `obeys_weights`, `train_detector`, `train_pose` on samples; `train` on any data set; `TrainOptions`, `Augment`
+- training: `train_detector`, `train_pose` on samples; `train` on any data set; `TrainOptions`, `Augment`;
+  `obeys_weights` of a config
 """
 
 from __future__ import annotations
