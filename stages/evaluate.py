@@ -3,7 +3,8 @@
 Rows: the off-the-shelf detector, the detector after each round, the offline path (labels and poses of the
 last round) and the student as it ran in the blurring stage. Operating points: detectors at a fixed score,
 the offline path where a label is positive, the student at the thresholds of its bundle. `metrics.py` says
-how boxes are matched, `exposure.py` how the coverage of blurred faces is measured.
+how boxes are matched, `exposure.py` how the coverage of blurred faces is measured, `tracking.py` how the
+tracks behind the labels are judged.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from orveil.pipeline.types import (
 from orveil.stages import metrics
 from orveil.stages.exposure import measure_exposure
 from orveil.stages.metrics import Predicted
+from orveil.stages.tracking import tracking
 from orveil.stages.truth import Truth, load_truth
 
 __all__ = ["Evaluate", "evaluate_row", "round_names"]
@@ -77,7 +79,7 @@ class Evaluate:
     """
 
     name: ClassVar[str] = "evaluate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Resources] = Resources(cpus=1, threads=1)
     produces: ClassVar[type[ArtifactType]] = MetricsKind
     volatile: ClassVar[frozenset[str]] = frozenset()
@@ -116,6 +118,7 @@ class Evaluate:
             "ground_truth": _describe(truth, params.ground_truth_sha256),
             "settings": params.model_dump(mode="json", exclude={"ground_truth_sha256"}),
             "rows": rows,
+            "tracking": tracking(truth, _labels(inputs)),
             "blur": measure_exposure(truth, inputs["blurred"], params.covered),
         }
         text = json.dumps(result, indent=1, sort_keys=True, allow_nan=False)
@@ -190,9 +193,13 @@ def _none() -> Predicted:
     return Predicted(empty.astype(np.int64), np.zeros((0, 4), np.float32), empty, empty.astype(bool))
 
 
+def _labels(inputs: Inputs) -> PseudoLabels:
+    return read_tables(PseudoLabels, (path for _, path in inputs["labels_final"].shards))
+
+
 def _offline_row(truth: Truth, inputs: Inputs) -> Row:
     """Positive labels; heads and faces from their poses."""
-    labels = read_tables(PseudoLabels, (path for _, path in inputs["labels_final"].shards))
+    labels = _labels(inputs)
     poses = read_tables(Poses, (path for _, path in inputs["poses_final"].shards))
     positive = labels.select((labels.state == POSITIVE) & (labels.label == PERSON))
     known = set(

@@ -16,7 +16,7 @@ from scipy.optimize import linear_sum_assignment
 
 from orveil.pipeline.geometry import as_boxes, iou
 
-__all__ = ["ALPHAS", "TrackBoxes", "TrackFigures", "track_figures"]
+__all__ = ["ALPHAS", "SAME", "TrackBoxes", "TrackFigures", "track_figures"]
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -123,7 +123,10 @@ def track_figures(truth: TrackBoxes, predicted: TrackBoxes) -> TrackFigures:
     frames = np.union1d(truth.frame, predicted.frame)
     gt, pr = _sorted(truth, frames), _sorted(predicted, frames)
     pairs = _pairs(gt, pr, len(frames))
-    return TrackFigures(*_hota(gt, pr, pairs), *_identity(gt, pr, pairs), *_clear(gt, pr, pairs, len(frames)))
+    tp, fn, fp, ass, loc = _hota(gt, pr, pairs)
+    return TrackFigures(
+        tp, fn, fp, ass, loc, *_identity(gt, pr, pairs), *_clear(gt, pr, pairs, len(frames))
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -171,17 +174,17 @@ def _best(rows: Ints, columns: Ints, gain: Doubles) -> Ints:
     by_row = np.lexsort((-gain, rows))
     first = by_row[np.append(True, np.diff(rows[by_row]) > 0)]
     if len(np.unique(columns[first])) == len(first):
-        return first  # every row has its best: no assignment is better
+        return np.asarray(first)  # every row has its best: no assignment is better
     row_names, i = np.unique(rows, return_inverse=True)
     column_names, j = np.unique(columns, return_inverse=True)
     dense = np.zeros((len(row_names), len(column_names)))
     position = np.full(dense.shape, -1, np.int64)
     dense[i, j], position[i, j] = gain, np.arange(len(rows))
     chosen = position[linear_sum_assignment(dense, maximize=True)]
-    return chosen[chosen >= 0]
+    return np.asarray(chosen[chosen >= 0])
 
 
-def _hota(gt: _Side, pr: _Side, pairs: _Pairs) -> tuple[Doubles, ...]:
+def _hota(gt: _Side, pr: _Side, pairs: _Pairs) -> tuple[Doubles, Doubles, Doubles, Doubles, Doubles]:
     """Matching maximises alignment of the tracks over the sequence times overlap, frame by frame."""
     shape = (len(gt.count), len(pr.count))
     total = np.bincount(pairs.gt, pairs.overlap, len(gt.frame))[pairs.gt]

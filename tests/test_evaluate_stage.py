@@ -68,6 +68,17 @@ def test_figures_of_every_row(site, tmp_path):
     assert student["cameras"]["main/cam02"] == {"persons": 120, "recall": 1.0, "precision": 1.0, "ap50": 1.0}
 
 
+def test_tracks_behind_the_labels(site, tmp_path):
+    tracks = evaluate(site, tmp_path / "out")["tracking"]
+    # Boxes and names are right; person 3 is not judged in the first 5 frames of each view.
+    found = 1 - 10 / (6 * FRAMES)
+    assert tracks["mota"] == pytest.approx(found) and tracks["switches"] == 0
+    assert tracks["idf1"] == pytest.approx(2 * found / (1 + found))
+    assert tracks["det_a"] == pytest.approx(found)
+    assert set(tracks["cameras"]) == {"main/cam01", "main/cam02"}
+    assert tracks["cameras"]["main/cam02"]["hota"] == pytest.approx(tracks["hota"])
+
+
 def test_coverage_of_faces_in_the_blurred_videos(site, tmp_path):
     cover = evaluate(site, tmp_path / "out")["blur"]
     assert cover["faces"] == 6 * FRAMES
