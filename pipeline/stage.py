@@ -23,7 +23,8 @@ class Resources:
 
 @dataclass(frozen=True, order=True)
 class Shard:
-    """The piece of work one call of `Stage.run` does: a session, a camera, or a range of its frames."""
+    """The piece of work one call of `Stage.run` does: a session, a camera, or a range of its frames
+    (detection) or of whole seconds from its start (tracking, association, labels)."""
 
     session: str = ""
     camera: str = ""

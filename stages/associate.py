@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import ClassVar
@@ -18,6 +18,7 @@ from orveil.pipeline.settings import AssociateParams
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
 from orveil.pipeline.tables import read_table, read_tables, write_table
 from orveil.pipeline.types import Associations, MediaFiles, MediaIndex, Tracks
+from orveil.stages.chunks import Recordings, of_chunk, unique_ids
 from orveil.trackers.crossview import View, learn
 from orveil.trackers.ground import learn_ground, smooth_heads
 from orveil.trackers.ground_pairs import FloorTracks, floor_tracks, weigh_floor
@@ -57,27 +58,29 @@ class Associate:
     produces: ClassVar[type[ArtifactType]] = AssociationsKind
     volatile: ClassVar[frozenset[str]] = frozenset()
 
+    _recordings: Recordings
+
     def shards(self, params: AssociateParams, inputs: Inputs) -> Sequence[Shard]:
-        """One shard per session."""
-        frames = read_table(MediaIndex, inputs["media"].path)
-        return [Shard(session) for session in sorted(set(frames.session.tolist()))]
+        """One shard per session; several for a long one, by time: cameras may be moved in between."""
+        recordings = Recordings(inputs["media"])
+        return [shard for session in recordings.sessions() for shard in recordings.shards(session)]
 
     def setup(self, params: AssociateParams, inputs: Inputs, context: Context) -> None:
-        """Nothing to load."""
+        """Read which frames there are."""
+        self._recordings = Recordings(inputs["media"])
 
     def run(self, params: AssociateParams, inputs: Inputs, shard: Shard, out: Path, context: Context) -> None:
-        """Match one session and write `associations.parquet`."""
-        media = inputs["media"].path
-        files, frames = read_table(MediaFiles, media), read_table(MediaIndex, media)
-        tracks = read_tables(Tracks, inputs["tracks"].paths(shard.session))
+        """Match one piece of a session and write `associations.parquet`."""
+        files = read_table(MediaFiles, inputs["media"].path)
+        tracks = read_tables(Tracks, of_chunk(inputs["tracks"], shard).paths())
         result = associate_session(
             files.select(files.session == shard.session),
-            frames.select(frames.session == shard.session),
+            self._recordings.frames(shard),
             tracks.select(tracks.session == shard.session),
             params,
             context.seed,
         )
-        write_table(result, out)
+        write_table(replace(result, person_id=unique_ids(result.person_id, shard)), out)
         context.progress(len(tracks), len(tracks), "boxes")
 
 

@@ -3,33 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orveil.pipeline.geometry import containment, iou
+from orveil.pipeline.geometry import iou
 from orveil.pipeline.kinds import AssociationsKind, DetectionsKind, MediaKind, PseudoLabelsKind, TracksKind
 from orveil.pipeline.settings import PseudoLabelParams
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
 from orveil.pipeline.tables import read_table, read_tables, write_table
 from orveil.pipeline.types import (
+    HEAD,
     IGNORE,
     PERSON,
     POSITIVE,
     Associations,
+    Detections,
     MediaFiles,
     MediaIndex,
     PseudoLabels,
     Tracks,
 )
+from orveil.stages.chunks import Recordings, candidates_of, of_chunk, unique_ids
 from orveil.stages.coco import write_coco
-from orveil.stages.evidence import SURE_SCORE, Evidence, sigmoid, weigh
+from orveil.stages.cues import SURE_SCORE, frame_groups
+from orveil.stages.evidence import Evidence, Trust, sigmoid, weigh
 from orveil.stages.selection import choose_frames
 
-__all__ = ["PseudoLabel", "label_session"]
+__all__ = ["PseudoLabel", "discoveries", "label_session", "one_per_person"]
 
 Bools = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
@@ -39,17 +43,19 @@ DOUBLE_IOU = 0.5
 """Overlap from which two boxes of one frame are one person seen twice."""
 CERTAIN_IOU = 0.75
 """Overlap from which they are, even where both are matched to different persons."""
-NESTED = 0.8
-"""Share of the smaller of two boxes inside the other from which it may be a part of the same person."""
 LEAST_POSITIVE = 0.5
 """Probability below which no box is positive."""
+SLACK, BOUND_Z = 1.5, 1.64
+"""The share of errors may exceed the target by this factor only in one room of twenty (normal quantile)."""
+MANY_TRACKS = 20
+"""From so many tracks on, how many of them happen to be wrong counts in full."""
 
 
 class PseudoLabel:
-    """media, candidates, tracks, associations -> PseudoLabels and FrameLabels: one shard per session."""
+    """media, candidates, tracks, associations -> PseudoLabels and FrameLabels, piece by piece in time."""
 
     name: ClassVar[str] = "pseudolabel"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
@@ -60,120 +66,158 @@ class PseudoLabel:
     produces: ClassVar[type[ArtifactType]] = PseudoLabelsKind
     volatile: ClassVar[frozenset[str]] = frozenset()
 
+    _recordings: Recordings
+
     def shards(self, params: PseudoLabelParams, inputs: Inputs) -> Sequence[Shard]:
-        """One shard per session."""
-        frames = read_table(MediaIndex, inputs["media"].path)
-        return [Shard(session) for session in sorted(set(frames.session.tolist()))]
+        """One shard per session; several for a long one, by time."""
+        recordings = Recordings(inputs["media"])
+        return [shard for session in recordings.sessions() for shard in recordings.shards(session)]
 
     def setup(self, params: PseudoLabelParams, inputs: Inputs, context: Context) -> None:
-        """Nothing to load."""
+        """Read which frames there are."""
+        self._recordings = Recordings(inputs["media"])
 
     def run(
         self, params: PseudoLabelParams, inputs: Inputs, shard: Shard, out: Path, context: Context
     ) -> None:
-        """Label one session: `labels.parquet`, `frames_used.parquet`, `labels.coco.json`."""
+        """Label one piece: `labels.parquet`, `frames_used.parquet`, `labels.coco.json`."""
         files = read_table(MediaFiles, inputs["media"].path)
-        media = read_table(MediaIndex, inputs["media"].path)
-        sessions = max(len(set(media.session.tolist())), 1)
-        frames = media.select(media.session == shard.session)
-        tracks = read_tables(Tracks, inputs["tracks"].paths(shard.session))
-        associations = read_tables(Associations, inputs["associations"].paths(shard.session))
+        files = files.select(files.session == shard.session)
+        frames = self._recordings.frames(shard)
+        tracks = read_tables(Tracks, of_chunk(inputs["tracks"], shard).paths())
+        associations = read_tables(Associations, of_chunk(inputs["associations"], shard).paths())
+        candidates = candidates_of(inputs["candidates"], frames)
+        heads = candidates.select(candidates.label == HEAD)
         labels = label_session(
+            files,
             frames,
             tracks.select(tracks.session == shard.session),
             associations.select(associations.session == shard.session),
             params,
+            heads if len(heads) else None,
         )
-        budget = max(1, round(params.frames / sessions))
+        labels = replace(labels, label_id=unique_ids(labels.label_id, shard))
+        budget = max(1, round(params.frames * self._recordings.share(shard)))
         chosen = choose_frames(frames, labels, budget, params.holdout, context.seed)
         write_table(labels, out)
         write_table(chosen, out)
-        write_coco(files.select(files.session == shard.session), frames, labels, out)
+        write_coco(files, frames, labels, out)
         context.progress(len(frames), len(frames), "frames")
 
 
 def label_session(
-    frames: MediaIndex, tracks: Tracks, associations: Associations, params: PseudoLabelParams
+    files: MediaFiles,
+    frames: MediaIndex,
+    tracks: Tracks,
+    associations: Associations,
+    params: PseudoLabelParams,
+    heads: Detections | None = None,
 ) -> PseudoLabels:
     """Person labels of every frame of one session.
 
     Boxes that show a person already shown by a more probable box get no row. Of the others, the most
-    probable are positive, as many as the target false-discovery rate allows: the mean of one minus their
-    probabilities stays below it. Doubtful ones are to be ignored in training.
+    probable are positive, as many as the target false-discovery rate allows (see `discoveries`). Doubtful
+    ones are to be ignored in training.
 
     Args:
+        files: one row per camera.
         frames: every frame of the session.
         tracks: tracks of every camera, filled boxes included.
         associations: one row per track.
         params: false-discovery rate, least size, round.
+        heads: head candidates; None where the detector knows no heads.
 
     Returns:
         Rows by camera and frame; `score` is the calibrated probability, `weight` is 0 where ignored.
     """
-    evidence = weigh(frames, tracks, associations)
+    evidence = weigh(files, frames, tracks, associations, heads, retrained=params.round > 1)
     probability = sigmoid(evidence.log_odds)
-    sides = tracks.xyxy[:, 2:] - tracks.xyxy[:, :2]
-    usable = (sides.min(axis=1) >= params.min_side_px) & (probability >= params.ignore_from / 2)
-    shown = _one_per_person(tracks, evidence, probability, usable)
-    kept = np.flatnonzero(shown.kept)
-    probability = np.where(shown.nested, np.minimum(probability, 0.5), probability)
-    positive = _discoveries(probability[kept], params.false_discovery_rate)
+    sides = evidence.xyxy[:, 2:] - evidence.xyxy[:, :2]
+    usable = (sides.min(axis=1, initial=np.inf) >= params.min_side_px) & (
+        probability >= params.ignore_from / 2
+    )
+    kept = one_per_person(tracks, evidence, usable)
+    positive = discoveries(
+        evidence.log_odds[kept], evidence.track[kept], evidence.trust, params.false_discovery_rate
+    )
     worth = positive | (probability[kept] >= params.ignore_from)
-    kept, positive = kept[worth], positive[worth]
-    positive &= ~shown.nested[kept]
-    return _table(tracks, evidence, probability, kept, positive, params.round)
+    return _table(tracks, evidence, probability, kept[worth], positive[worth], params.round)
 
 
-@dataclass(frozen=True)
-class _Shown:
-    """Rows (N,) that stand for a person of their own, and those of them that may be a part of another."""
-
-    kept: Bools
-    nested: Bools
-
-
-def _one_per_person(tracks: Tracks, evidence: Evidence, probability: Doubles, usable: Bools) -> _Shown:
-    """Suppress double boxes frame by frame, the more probable track first.
+def one_per_person(tracks: Tracks, evidence: Evidence, usable: Bools) -> Ints:
+    """Rows that stand for a person of their own: double boxes go, frame by frame, the less probable first.
 
     Two boxes that overlap are two people where both are matched to different persons in other views;
-    otherwise the less probable one is the same person seen twice. A box inside another may be a part of
-    that person (legs under a table) or somebody in front: it stays as doubtful unless it scores well
-    itself or has its own match.
+    otherwise the less probable one is the same person seen twice.
+
+    Returns:
+        Rows, sorted.
     """
-    kept, nested = np.zeros(len(tracks), np.bool_), np.zeros(len(tracks), np.bool_)
     rows = np.flatnonzero(usable)
-    camera = np.unique(tracks.camera, return_inverse=True)[1]
-    order = rows[np.lexsort((-probability[rows], tracks.index[rows], camera[rows]))]
-    key = np.stack([camera[order], tracks.index[order]], axis=1).reshape(-1, 2)
-    cuts = np.flatnonzero((np.diff(key, axis=0) != 0).any(axis=1)) + 1
+    rows = rows[np.argsort(-evidence.log_odds[rows], kind="stable")]
+    kept: list[int] = []
     person = evidence.person
-    for part in np.split(order, cuts):
-        overlap, inside = (
-            iou(tracks.xyxy[part], tracks.xyxy[part]),
-            containment(tracks.xyxy[part], tracks.xyxy[part]),
-        )
+    for part in frame_groups(tracks, rows):
+        overlap = iou(evidence.xyxy[part], evidence.xyxy[part])
+        # Merging draws overlapping boxes together: people told apart are compared as they were found.
+        found = iou(tracks.xyxy[part], tracks.xyxy[part])
         alive: list[int] = []
         for k, row in enumerate(part):
-            others = np.array(alive, np.int64)
-            apart = (person[row] >= 0) & (person[part[others]] >= 0) & (person[part[others]] != person[row])
-            limit = np.where(apart, CERTAIN_IOU, DOUBLE_IOU)
-            if (overlap[k, others] > limit).any():
-                continue
-            alive.append(k)
-            kept[row] = True
-            part_of = (inside[k, others] > NESTED) & ~apart
-            nested[row] = bool(part_of.any()) and tracks.score[row] < SURE_SCORE
-    return _Shown(kept, nested)
+            others = part[alive]
+            apart = (person[row] >= 0) & (person[others] >= 0) & (person[others] != person[row])
+            double = np.where(apart, found[k, alive] > CERTAIN_IOU, overlap[k, alive] > DOUBLE_IOU)
+            if not double.any():
+                alive.append(k)
+        kept += part[alive].tolist()
+    return np.sort(np.array(kept, np.int64))
 
 
-def _discoveries(probability: Doubles, rate: float) -> Bools:
-    """The largest set of the most probable boxes whose expected share of errors is at most `rate`."""
-    order = np.argsort(-probability, kind="stable")
-    expected = np.cumsum(1.0 - probability[order]) / np.arange(1, len(order) + 1)
-    allowed = np.flatnonzero(expected <= rate)
-    chosen = np.zeros(len(probability), np.bool_)
+def discoveries(log_odds: Doubles, track: Ints, trust: Trust, rate: float) -> Bools:
+    """The largest set (N,) of the most probable boxes that keeps a false-discovery rate.
+
+    Two conditions. The expected share of errors is at most `rate`. And it is at most `SLACK` times `rate`
+    in a bad case, `BOUND_Z` standard deviations worse: a room and a detector that differ from those fitted
+    to (all log odds are lower by the spread that they have), and the luck of counting, where the boxes of a
+    track tend to be right or wrong together, so that a hundred of them are far from a hundred observations.
+
+    Args:
+        log_odds: (N,) calibrated.
+        track: (N,) number of the track of each box.
+        trust: how far log odds may be wrong together.
+        rate: target share of wrong boxes among those chosen.
+    """
+    order = np.argsort(-log_odds, kind="stable")
+    count = np.arange(1, len(order) + 1)
+    wrong = 1.0 - sigmoid(log_odds[order])
+    expected = np.cumsum(wrong) / count
+    room = np.cumsum(1.0 - sigmoid(log_odds[order] - BOUND_Z * trust.spread)) / count - expected
+    alone, joint = np.cumsum(wrong * (1.0 - wrong)), _joint_variance(track[order], wrong)
+    luck = BOUND_Z * np.sqrt(alone + trust.together * np.maximum(joint - alone, 0.0)) / count
+    # No bound holds for a handful of tracks: there the expectation must do.
+    first = np.zeros(len(order))
+    first[np.unique(track[order], return_index=True)[1]] = 1.0
+    luck *= np.minimum((np.cumsum(first) - 1.0) / MANY_TRACKS, 1.0)
+    allowed = np.flatnonzero((expected <= rate) & (expected + np.hypot(room, luck) <= SLACK * rate))
+    chosen = np.zeros(len(order), np.bool_)
     chosen[order[: allowed[-1] + 1 if len(allowed) else 0]] = True
-    return chosen & (probability >= LEAST_POSITIVE)
+    return chosen & (sigmoid(log_odds) >= LEAST_POSITIVE)
+
+
+def _joint_variance(track: Ints, wrong: Doubles) -> Doubles:
+    """For every prefix (N,) of boxes: variance of the number of errors if the boxes of a track err as one.
+
+    With n boxes of mean probability q of being wrong that is n^2 q (1 - q), summed over tracks.
+    """
+    order = np.argsort(track, kind="stable")
+    starts = np.flatnonzero(np.diff(track[order], prepend=-1))
+    size = np.diff(np.append(starts, len(order)))
+    number = np.arange(1, len(order) + 1) - np.repeat(starts, size)
+    total = np.cumsum(wrong[order])
+    mass = total - np.repeat(total[starts] - wrong[order][starts], size)
+    variance = mass * (number - mass)
+    step = np.empty(len(order))
+    step[order] = variance - np.where(number > 1, np.concatenate([[0.0], variance[:-1]])[: len(order)], 0.0)
+    return np.maximum(np.cumsum(step), 0.0)
 
 
 def _table(
@@ -196,7 +240,7 @@ def _table(
         label_id=np.arange(len(kept)) - first,
         track_id=tracks.track_id[kept],
         person_id=evidence.person[kept],
-        xyxy=tracks.xyxy[kept],
+        xyxy=evidence.xyxy[kept],
         label=np.full(len(kept), PERSON),
         score=probability[kept].astype(np.float32),
         weight=np.where(positive, probability[kept], 0.0).astype(np.float32),

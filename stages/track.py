@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -11,8 +12,9 @@ import numpy as np
 from orveil.pipeline.kinds import DetectionsKind, MediaKind, TracksKind
 from orveil.pipeline.settings import TrackParams
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
-from orveil.pipeline.tables import read_table, read_tables, write_table
+from orveil.pipeline.tables import write_table
 from orveil.pipeline.types import PERSON, Detections, MediaIndex, Tracks
+from orveil.stages.chunks import Recordings, candidates_of, unique_ids
 from orveil.trackers.base import TrackerSettings
 from orveil.trackers.tracklets import track_recording
 
@@ -23,7 +25,7 @@ class Track:
     """media, candidates -> Tracks: one shard per (session, camera)."""
 
     name: ClassVar[str] = "track"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
@@ -32,21 +34,27 @@ class Track:
     produces: ClassVar[type[ArtifactType]] = TracksKind
     volatile: ClassVar[frozenset[str]] = frozenset()
 
+    _recordings: Recordings
+
     def shards(self, params: TrackParams, inputs: Inputs) -> Sequence[Shard]:
-        """One shard for every camera of every session."""
-        frames = read_table(MediaIndex, inputs["media"].path)
-        return [Shard(session, camera) for session, camera in frames.view_keys()]
+        """One shard for every camera of every session; several for a long recording, by time."""
+        recordings = Recordings(inputs["media"])
+        return [shard for key in sorted(recordings.views) for shard in recordings.shards(*key)]
 
     def setup(self, params: TrackParams, inputs: Inputs, context: Context) -> None:
-        """Nothing to load."""
+        """Read which frames there are."""
+        self._recordings = Recordings(inputs["media"])
 
     def run(self, params: TrackParams, inputs: Inputs, shard: Shard, out: Path, context: Context) -> None:
-        """Track one camera and write `tracks.parquet`."""
-        frames = read_table(MediaIndex, inputs["media"].path).view(shard.session, shard.camera)
-        paths = inputs["candidates"].paths(shard.session, shard.camera)
-        candidates = read_tables(Detections, paths).view(shard.session, shard.camera)
-        write_table(track_camera(frames, candidates, params), out)
-        context.progress(len(frames), len(frames), "frames")
+        """Track one camera and write `tracks.parquet`; what surrounds a piece is seen, but not written."""
+        frames = self._recordings.frames(shard, 2 * params.max_gap_s)
+        own = self._recordings.frames(shard)
+        tracks = track_camera(frames, candidates_of(inputs["candidates"], frames), params)
+        tracks = tracks.select(np.isin(tracks.index, own.index))
+        # A gap at the edge of a piece has its detections in the next one, which fills it too.
+        tracks = tracks.select(np.isin(tracks.track_id, tracks.track_id[~tracks.interpolated]))
+        write_table(replace(tracks, track_id=unique_ids(tracks.track_id, shard)), out)
+        context.progress(len(own), len(own), "frames")
 
 
 def track_camera(frames: MediaIndex, candidates: Detections, params: TrackParams) -> Tracks:

@@ -95,7 +95,7 @@ def labels_near(labels, x, y, frame=None):
 
 
 def test_a_confident_person_is_positive_in_every_frame():
-    labels = label_session(media(), tracked(person()), Associations.empty(), PARAMS)
+    labels = label_session(files(), media(), tracked(person()), Associations.empty(), PARAMS)
     assert len(labels) == FRAMES and (labels.state == POSITIVE).all()
     assert (labels.weight == labels.score).all() and (labels.score > 0.8).all()
     assert set(labels.source.tolist()) == {"detected"} and labels.round.tolist() == [1] * FRAMES
@@ -104,13 +104,13 @@ def test_a_confident_person_is_positive_in_every_frame():
 
 def test_somebody_standing_still_with_good_scores_is_positive():
     rows = person(speed=0.0, sway=0.3, score=0.75, spread=0.03)
-    labels = label_session(media(), tracked(rows), Associations.empty(), PARAMS)
+    labels = label_session(files(), media(), tracked(rows), Associations.empty(), PARAMS)
     assert (labels.state == POSITIVE).mean() > 0.9 and len(labels) == FRAMES
 
 
 def test_a_steady_low_decoy_never_becomes_positive():
     decoy = person(x=420.0, speed=0.0, sway=0.3, score=0.42, spread=0.02)
-    labels = label_session(media(), tracked(person() + decoy), Associations.empty(), PARAMS)
+    labels = label_session(files(), media(), tracked(person() + decoy), Associations.empty(), PARAMS)
     assert len(labels_near(labels.select(labels.state == POSITIVE), 450, 160)) == 0
     assert len(labels_near(labels.select(labels.state == POSITIVE), 0, 0)) == 0
     assert (labels.state == POSITIVE).sum() == FRAMES
@@ -119,7 +119,7 @@ def test_a_steady_low_decoy_never_becomes_positive():
 def test_a_confident_track_carries_its_low_boxes_and_its_gap():
     rows = [(f, b, 0.25 if 20 <= f < 26 else s) for f, b, s in person(score=0.9, spread=0.02)]
     rows = [r for r in rows if not 40 <= r[0] < 43]
-    labels = label_session(media(), tracked(rows), Associations.empty(), PARAMS)
+    labels = label_session(files(), media(), tracked(rows), Associations.empty(), PARAMS)
     at = {int(f): k for k, f in enumerate(labels.index)}
     low, filled, high = at[22], at[41], at[10]
     assert labels.state[[low, filled, high]].tolist() == [POSITIVE] * 3
@@ -131,7 +131,7 @@ def test_doubtful_is_ignored_and_clutter_is_background():
     doubtful = person(x=300.0, score=0.3, spread=0.05)
     clutter = [(f, (550.0, 400.0, 600.0, 440.0), 0.11) for f in (5, 25, 45)]
     rows = person() + person(x=200.0, y=290.0, score=0.85) + doubtful + clutter
-    labels = label_session(media(), tracked(rows), Associations.empty(), PARAMS)
+    labels = label_session(files(), media(), tracked(rows), Associations.empty(), PARAMS)
     maybe = labels_near(labels, 360, 100, frame=15)
     assert len(maybe) == 1 and maybe.state[0] == IGNORE and maybe.weight[0] == 0
     assert len(labels_near(labels, 575, 420)) == 0
@@ -140,7 +140,7 @@ def test_doubtful_is_ignored_and_clutter_is_background():
 def test_a_double_box_is_one_person_and_neighbours_are_two():
     twin = [(f, (b[0] + 6, b[1] + 4, b[2] + 6, b[3] + 2), 0.55) for f, b, _ in person()]
     beside = person(x=175.0, score=0.8)
-    labels = label_session(media(), tracked(person() + twin + beside), Associations.empty(), PARAMS)
+    labels = label_session(files(), media(), tracked(person() + twin + beside), Associations.empty(), PARAMS)
     per_frame = np.bincount(labels.index, minlength=FRAMES)
     assert (per_frame == 2).all()
 
@@ -160,8 +160,8 @@ def test_overlapping_people_matched_to_different_persons_stay_two():
 
     wide = [(f, (b[0] + 12, b[1] + 2, b[2] + 12, b[3] + 4), 0.7) for f, b, _ in person()]
     close = tracked(person() + wide)
-    assert (np.bincount(label_session(media(), close, matched([1, 2]), PARAMS).index) == 2).all()
-    assert (np.bincount(label_session(media(), close, matched([1, 1]), PARAMS).index) == 1).all()
+    assert (np.bincount(label_session(files(), media(), close, matched([1, 2]), PARAMS).index) == 2).all()
+    assert (np.bincount(label_session(files(), media(), close, matched([1, 1]), PARAMS).index) == 1).all()
 
 
 def test_a_match_in_another_view_lifts_a_doubtful_track():
@@ -182,8 +182,8 @@ def test_a_match_in_another_view_lifts_a_doubtful_track():
         session=["main"] * 3, camera=[c for c, _ in seen], track_id=[t for _, t in seen],
         person_id=[7, 7, 8], probability=[0.95] * 3, margin=[3.0] * 3, views=[2] * 3, support=[50] * 3,
     )  # fmt: skip
-    with_views = label_session(media(("cam1", "cam2")), tracks, match, PARAMS)
-    without = label_session(media(("cam1", "cam2")), tracks, Associations.empty(), PARAMS)
+    with_views = label_session(files(("cam1", "cam2")), media(("cam1", "cam2")), tracks, match, PARAMS)
+    without = label_session(files(("cam1", "cam2")), media(("cam1", "cam2")), tracks, Associations.empty(), PARAMS)
 
     def probability(labels, x):
         rows = labels_near(labels.select((labels.camera == "cam1") & (labels.index == 30)), x, 100)
@@ -203,14 +203,14 @@ def test_expected_share_of_errors_stays_below_the_target():
                        score=rng.uniform(0.15, 0.9))  # fmt: skip
     for rate in (0.02, 0.05, 0.2):
         params = PARAMS.model_copy(update={"false_discovery_rate": rate})
-        labels = label_session(media(), tracked(rows), Associations.empty(), params)
+        labels = label_session(files(), media(), tracked(rows), Associations.empty(), params)
         positive = labels.state == POSITIVE
         assert (1 - labels.score[positive]).mean() <= rate + 1e-6
         assert (labels.weight[~positive] == 0).all()
 
 
 def test_nobody_visible(tmp_path):
-    empty = label_session(media(), Tracks.empty(), Associations.empty(), PARAMS)
+    empty = label_session(files(), media(), Tracks.empty(), Associations.empty(), PARAMS)
     assert len(empty) == 0
     chosen = choose_frames(media(), empty, 12, 0.15, 0)
     assert len(chosen) == FRAMES and (chosen.split == "train").sum() == 12
@@ -244,7 +244,7 @@ def test_frames_are_spread_over_cameras_and_time(budget, holdout):
 
 def test_frames_with_recovered_people_are_preferred():
     rows = [(f, b, 0.2 if 18 <= f < 23 else s) for f, b, s in person(score=0.9, spread=0.02)]
-    labels = label_session(media(), tracked(rows), Associations.empty(), PARAMS)
+    labels = label_session(files(), media(), tracked(rows), Associations.empty(), PARAMS)
     assert (labels.source[np.isin(labels.index, range(18, 23))] == "temporal").all()
     chosen = choose_frames(media(), labels, 6, 0.0, 0)
     train = chosen.index[chosen.split == "train"]
@@ -254,7 +254,7 @@ def test_frames_with_recovered_people_are_preferred():
 
 
 def test_coco_copy_holds_every_label(tmp_path):
-    labels = label_session(media(), tracked(person()), Associations.empty(), PARAMS)
+    labels = label_session(files(), media(), tracked(person()), Associations.empty(), PARAMS)
     document = json.loads(write_coco(files(), media(), labels, tmp_path).read_text())
     assert len(document["annotations"]) == len(labels) and len(document["images"]) == FRAMES
     first = document["annotations"][0]
