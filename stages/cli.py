@@ -7,6 +7,7 @@ rich alone; all other commands are in `cli_app.py`, which needs typer (and so py
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import os
 import sys
@@ -15,6 +16,16 @@ from collections.abc import Sequence
 from orveil.pipeline.errors import OrveilError, explain_os_error
 
 __all__ = ["main"]
+
+APPLIANCE = """usage: orveil COMMAND ...
+
+  blur      blur people, heads or faces in videos
+  live      the same for a camera, a stream, or a file at its own pace
+  analyse   find what blur would cover, and write it down for editing
+  boxes     check such a file, take it to CVAT or COCO and back
+  export    check a bundle on this machine
+
+`orveil COMMAND --help` says more. All other commands need what scripts/setup installs."""
 
 
 def main() -> None:
@@ -59,6 +70,9 @@ def _run(arguments: Sequence[str]) -> int:
 
         run = cli_boxes.analyse if arguments[0] == "analyse" else cli_boxes.boxes
         return run(arguments[1:])
+    if arguments[:1] in ([], ["-h"], ["--help"]) and importlib.util.find_spec("typer") is None:
+        print(APPLIANCE)
+        return 0
     from orveil.stages.cli_app import run_app
 
     return run_app(arguments)

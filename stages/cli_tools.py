@@ -24,7 +24,7 @@ models = typer.Typer(
 def add_tools(app: typer.Typer) -> None:
     """Register the commands of this module."""
     passed_on = {"allow_extra_args": True, "ignore_unknown_options": True}
-    for command in (blur, analyse, boxes, export, sim):  # they have parsers of their own
+    for command in (blur, live, analyse, boxes, export, sim):  # they have parsers of their own
         app.command(add_help_option=False, context_settings=passed_on)(command)
     app.add_typer(models)
 
@@ -44,6 +44,13 @@ def blur(context: typer.Context) -> None:
     from orveil.stages import cli_blur
 
     raise typer.Exit(cli_blur.blur(context.args))
+
+
+def live(context: typer.Context) -> None:
+    """Blur a live picture: camera, stream or file in; window, stream or file out (orveil live --help)."""
+    from orveil.stages import cli_live
+
+    raise typer.Exit(cli_live.live(context.args))
 
 
 def analyse(context: typer.Context) -> None:

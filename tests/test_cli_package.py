@@ -65,6 +65,17 @@ def test_help_of_blur_needs_only_the_base_install():
     assert "frames in = frames out" in done.stdout
 
 
+def test_help_without_the_rest_lists_what_there_is():
+    code = APPLIANCE.replace(
+        "builtins.__import__ = guarded",
+        "builtins.__import__ = guarded\nimport importlib.util\n"
+        "importlib.util.find_spec = lambda name: None if name == 'typer' else 1",
+    )
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert all(f"\n  {name} " in done.stdout for name in ("blur", "live", "analyse", "boxes", "export"))
+
+
 def test_a_command_that_needs_more_says_so(tmp_path):
     (tmp_path / "site.toml").write_text('name = "x"\nvideos = "."\n')
     done = appliance("adapt", tmp_path / "site.toml")
