@@ -154,7 +154,7 @@ def _adapted(work: Path, bundle: Bundle, folder: Path) -> dict[str, Any]:
 
 HEADINGS = (
     "| | head recall | precision | coverage of face pixels | longest exposure, frames | the same, faces over "
-    f"{faces.LARGE_PX} px |\n|---|---|---|---|---|---|"
+    f"{faces.LARGE_PX} px | of the picture covered |\n|---|---|---|---|---|---|---|"
 )
 
 
@@ -165,9 +165,9 @@ def _row(name: str, methods: Methods) -> dict[str, Any]:
     cells = []
     for figures in (shown["all"], shown["large"]):
         longest = figures["longest_exposure"] or {"frames": 0}
-        cells += [f"{100 * (figures['coverage'] or 0):.1f}", str(longest["frames"])]
+        cells += [f"{100 * (figures['coverage'] or 0):.2f}", str(longest["frames"])]
     print(f"| {name} | {100 * recall:.1f} | {100 * precision:.1f} | {cells[0]} | {cells[1]} | "
-          f"{cells[2]} / {cells[3]} |", flush=True)  # fmt: skip
+          f"{cells[2]} / {cells[3]} | {100 * shown['picture']:.1f} |", flush=True)  # fmt: skip
     return {"recall": recall, "precision": precision, "heads": int(counts[1]), "exposure": shown}
 
 

@@ -137,20 +137,25 @@ def head_counts(site: Site, method: Method, iou: float) -> NDArray[np.int64]:
 
 
 def exposure(sites: Iterable[tuple[Site, Method]]) -> dict[str, Any]:
-    """Coverage of visible face pixels and longest exposure, of all faces and of large ones."""
+    """Coverage of visible face pixels and longest exposure, of all faces and of large ones; and `picture`,
+    the share of all pixels that is covered in frames that show a face: covering everything is no art."""
     everything, large = [], []
+    shares: list[float] = []
     for site, method in sites:
-        covers = cover_faces(site.truth, _drawer(site, method))
+        covers = cover_faces(site.truth, _drawer(site, method, shares))
         side = _face_sides(site)
         # Every site has the same camera names: runs of exposed frames must not join across sites.
         renamed = [replace(cover, session=site.name) for cover in covers]
         everything += renamed
         large += [new for new, old in zip(renamed, covers, strict=True)
                   if side[old.camera, old.track_id, old.index] > LARGE_PX]  # fmt: skip
-    return {"all": summarise_cover(everything, ENOUGH), "large": summarise_cover(large, ENOUGH)}
+    return {"all": summarise_cover(everything, ENOUGH), "large": summarise_cover(large, ENOUGH),
+            "picture": float(np.mean(shares or [0.0]))}  # fmt: skip
 
 
-def _drawer(site: Site, method: Method) -> Callable[[str, str, int], NDArray[np.bool_] | None]:
+def _drawer(
+    site: Site, method: Method, shares: list[float]
+) -> Callable[[str, str, int], NDArray[np.bool_] | None]:
     sizes = {
         str(c): tuple(map(int, s))
         for c, s in zip(site.truth.frames.camera, site.truth.frames.size, strict=True)
@@ -159,7 +164,9 @@ def _drawer(site: Site, method: Method) -> Callable[[str, str, int], NDArray[np.
     def draw(_: str, camera: str, index: int) -> NDArray[np.bool_] | None:
         content = method.drawn[camera]
         boxes = content[index][0] if index < len(content) else as_boxes([])
-        return draw_mask(regions_px(boxes, 0.0, *sizes[camera]), "ellipse", *sizes[camera])
+        mask = draw_mask(regions_px(boxes, 0.0, *sizes[camera]), "ellipse", *sizes[camera])
+        shares.append(float(mask.mean()))
+        return mask
 
     return draw
 

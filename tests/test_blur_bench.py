@@ -59,8 +59,10 @@ def test_the_truth_itself_is_perfect_and_nothing_is_worst(bench, site):
     assert found == there == good == boxes == len(heads) > 1000
     assert faces.head_counts(site, faces.Method(nothing, nothing), 0.1).tolist() == [0, there, 0, 0]
     shown = faces.exposure([(site, faces.Method(right, whole))])
+    assert shown["picture"] == 1
     assert shown["all"]["coverage"] == 1 and shown["all"]["longest_exposure"]["frames"] == 0
     bare = faces.exposure([(site, faces.Method(nothing, nothing))])
+    assert bare["picture"] == 0
     assert bare["all"]["coverage"] == 0 and bare["all"]["longest_exposure"]["frames"] > 20
     assert 0 < bare["large"]["faces"] < bare["all"]["faces"]
 
