@@ -92,19 +92,15 @@ class OnlineTracker:
             ValueError: the time is not later than that of the frame before.
         """
         self._core.update(time_s, xyxy, score)
-        tracks = self._core.tracks
-        order = tracks[ID].argsort()
-        tracks = tracks[:, order]
-        shown = (tracks[HITS] >= self.confirm) & (tracks[BEST] >= self.settings.high_score)
-        row = tracks[ROW].astype(np.int64)
-        box = corners(tracks)
-        shown_now = shown & (time_s - tracks[SEEN] <= self.hold_s + 1e-9)
+        tracks = self._core.tracks  # by id: tracks are founded in that order
+        ids, row, box = tracks[ID].astype(np.int64), tracks[ROW].astype(np.int64), corners(tracks)
+        confirmed = (tracks[HITS] >= self.confirm) & (tracks[BEST] >= self.settings.high_score)
+        shown = confirmed & (time_s - tracks[SEEN] <= self.hold_s + 1e-9)
         if self.look_ahead_s <= 0:
-            ids = tracks[ID].astype(np.int64)
-            return [TrackedFrame(time_s, ids[shown_now], box[shown_now], row[shown_now])]
-        ids = tracks[ID].astype(np.int64)
-        self._revise(ids[shown & (row >= 0)], box[shown & (row >= 0)], time_s)
-        self._waiting.append(_Waiting(time_s, ids, box, row, shown_now))
+            return [TrackedFrame(time_s, ids[shown], box[shown], row[shown])]
+        hit = confirmed & (row >= 0)
+        self._revise(ids[hit], box[hit], time_s)
+        self._waiting.append(_Waiting(time_s, ids, box, row, shown))
         return self._answer(time_s - self.look_ahead_s + 1e-9)
 
     def flush(self) -> list[TrackedFrame]:
@@ -131,7 +127,7 @@ class OnlineTracker:
             self._revise_track(track, box, time_s)
 
     def _revise_track(self, track: int, box: Doubles, time_s: float) -> None:
-        """Straight line from the last box, or from what was already answered, to the new one."""
+        """Straight line from the last box, or from the oldest frame that still waits, to the new one."""
         past = []
         for frame in reversed(self._waiting):
             k = int(np.searchsorted(frame.track_id, track))
