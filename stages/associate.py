@@ -18,12 +18,15 @@ from orveil.pipeline.settings import AssociateParams
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
 from orveil.pipeline.tables import read_table, read_tables, write_table
 from orveil.pipeline.types import Associations, MediaFiles, MediaIndex, Tracks
+from orveil.stages.camera_health import CameraHealth, camera_health, write_health
 from orveil.stages.chunks import Recordings, of_chunk, unique_ids
-from orveil.trackers.crossview import View, learn
+from orveil.trackers.clock import clock_offsets
+from orveil.trackers.crossview import CrossView, View, learn
 from orveil.trackers.ground import learn_ground, smooth_heads
 from orveil.trackers.ground_pairs import FloorTracks, floor_tracks, weigh_floor
 from orveil.trackers.grouping import Grouping, group
 from orveil.trackers.judging import judge, spans, weigh_pairs
+from orveil.trackers.moved import find_move
 from orveil.trackers.pairing import Pairs, Scene, sum_ratios
 from orveil.trackers.sync import ticks
 
@@ -44,6 +47,7 @@ PERSON_SCORE = 0.3
 """Boxes from here on help to place the cameras."""
 NESTED = 0.6
 """Of those, one containing this much of a better one is left out."""
+PART_EPOCHS = 25
 SETTLED_FRAMES = 300
 """Independent frames from which a pair of cameras is judged by what was learned freely, not by the floor."""
 
@@ -70,18 +74,34 @@ class Associate:
         self._recordings = Recordings(inputs["media"])
 
     def run(self, params: AssociateParams, inputs: Inputs, shard: Shard, out: Path, context: Context) -> None:
-        """Match one piece of a session and write `associations.parquet`."""
+        """Match one piece of a session and write `associations.parquet` and `cameras.json`."""
         files = read_table(MediaFiles, inputs["media"].path)
         tracks = read_tables(Tracks, of_chunk(inputs["tracks"], shard).paths())
-        result = associate_session(
+        found = _learn(
             files.select(files.session == shard.session),
             self._recordings.frames(shard),
             tracks.select(tracks.session == shard.session),
             params,
             context.seed,
         )
+        result = _associations(found, np.array([shard.session]), params)
         write_table(replace(result, person_id=unique_ids(result.person_id, shard)), out)
+        write_health(_health(found, context.seed), out)
         context.progress(len(tracks), len(tracks), "boxes")
+
+
+@dataclass(frozen=True)
+class _Learned:
+    """One session, what synchronisation taught about its views, and what that says of pairs of tracks."""
+
+    cameras: list[str]
+    scene: Scene
+    names: list[tuple[str, int]]
+    views: list[View]
+    independence: float
+    model: CrossView
+    pairs: Pairs
+    ratio: Doubles
 
 
 def associate_session(
@@ -100,21 +120,50 @@ def associate_session(
         One row per track, in order of camera and track. With one camera, or where two cameras never show
         people at the same time, every track is its own person with probability 0.
     """
+    return _associations(_learn(files, frames, tracks, params, seed), files.session[:1], params)
+
+
+def _learn(
+    files: MediaFiles, frames: MediaIndex, tracks: Tracks, params: AssociateParams, seed: int
+) -> _Learned:
     cameras = sorted(set(files.camera.tolist()))
     scene, names = _scene(cameras, frames, tracks)
-    rng = np.random.default_rng(seed)
     views, independence = _views(scene, files, cameras, params.max_frames)
-    model = learn(views, rng, params.epochs, independence=independence)
+    model = learn(views, np.random.default_rng(seed), params.epochs, independence=independence)
     pairs, ratio = weigh_pairs(scene, partial(sum_ratios, scene, model))
-    floor = _floor(scene, [view.size for view in views])
+    return _Learned(cameras, scene, names, views, independence, model, pairs, ratio)
+
+
+def _associations(found: _Learned, session: NDArray[np.str_], params: AssociateParams) -> Associations:
+    scene, pairs, ratio = found.scene, found.pairs, found.ratio
+    floor = _floor(scene, [view.size for view in found.views])
     if len(floor.rows) > 1:
         # Where people were seen together long enough, what was learned freely knows lens and habits better.
-        frames_seen = {pair: _common_ticks(views, *pair) * independence for pair in model.pairs}
-        settled = {pair for pair, count in frames_seen.items() if count >= SETTLED_FRAMES}
-        placed = weigh_floor(scene, floor)
-        pairs, ratio = _merged(scene, (pairs, ratio), placed, set(floor.rows), settled)
+        seen = {pair: _common_ticks(found.views, *pair) * found.independence for pair in found.model.pairs}
+        settled = {pair for pair, count in seen.items() if count >= SETTLED_FRAMES}
+        pairs, ratio = _merged(scene, (pairs, ratio), weigh_floor(scene, floor), set(floor.rows), settled)
     odds = judge(scene, pairs, ratio)
-    return _table(scene, names, files.session[:1], pairs, odds, params.min_probability)
+    return _table(scene, found.names, session, pairs, odds, params.min_probability)
+
+
+def _health(found: _Learned, seed: int) -> list[CameraHealth]:
+    scene, model = found.scene, found.model
+    odds = judge(scene, found.pairs, found.ratio)
+    clocks = clock_offsets(scene, model, found.pairs, odds)
+    relearn = partial(_learn_part, found.views, seed, found.independence)
+    return camera_health(found.cameras, clocks, find_move(scene, model, relearn))
+
+
+def _learn_part(views: list[View], seed: int, independence: float, ticks: NDArray[np.bool_]) -> CrossView:
+    """What a choice (K,) of ticks teaches, with less effort: only to be compared."""
+    chosen = [ticks[v.tick] for v in views]
+    parts = [
+        View(v.tick[kept], v.xyxy[kept], v.weight[kept], v.size)
+        for v, kept in zip(views, chosen, strict=True)
+    ]
+    return learn(
+        parts, np.random.default_rng(seed), epochs=PART_EPOCHS, restarts=1, independence=independence
+    )
 
 
 def _scene(cameras: list[str], frames: MediaIndex, tracks: Tracks) -> tuple[Scene, list[tuple[str, int]]]:

@@ -1,9 +1,9 @@
 """Trackers: whether a camera was moved during the recording.
 
-What was learned about a pair of views fits the boxes of all times equally well, unless one of the two
-cameras was moved: then it fits one part of the recording only, and the other part is fitted as well again
-by what that part alone teaches. The second condition tells a moved camera from people who moved out of
-the common view.
+What the first or the last part of a recording teaches about a pair of views fits the rest of it less well
+if one of the two cameras was moved. People who go to places where nobody was before look the same, but
+then one model of the whole recording fits both sides as well as a model of each side; if a camera was
+moved, it cannot.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ Ints = NDArray[np.int64]
 BLOCK_S = 5.0
 LEAST_BLOCKS = 6
 """Blocks of time on either side of a move, for it to be seen."""
-WORST, BEST = -4.0, 4.0
+WORST, BEST = -4.0, 8.0
 """What the best partner of one box can say for or against a fit."""
 DROP = 1.0
 """Least loss of fit, in units of log-likelihood per box."""
 CERTAIN = 4.0
 """Standard errors that the loss must have."""
-REGAINED = 0.6
-"""Part of the loss that what the other side alone teaches must win back."""
+ADVANTAGE = 0.4
+"""By how much a model of each side alone must fit that side better than the model of both."""
+PART = 0.4
+"""Share of the recording at its beginning, and at its end, that is learned by itself."""
 
 
 @dataclass(frozen=True)
@@ -52,23 +54,35 @@ def find_move(scene: Scene, model: CrossView, relearn: Callable[[Bools], CrossVi
         model: what was learned from the whole recording.
         relearn: learns from a choice (K,) of ticks only.
     """
-    fits = {pair: _fit(scene, model, *pair) for pair in sorted(model.pairs)}
+    if len(scene.tick_s) < 2 or not model.pairs:
+        return None
+    span = scene.tick_s[-1] - scene.tick_s[0]
+    early = scene.tick_s <= scene.tick_s[0] + PART * span
+    late = scene.tick_s >= scene.tick_s[-1] - PART * span
+    for core in (early, late):
+        found = _move_against(scene, model, relearn(core), relearn)
+        if found is not None:
+            return found
+    return None
+
+
+def _move_against(
+    scene: Scene, model: CrossView, part: CrossView, relearn: Callable[[Bools], CrossView]
+) -> Move | None:
+    """A move that shows against the model of a part of the recording."""
+    fits = {pair: _fit(scene, part, *pair) for pair in sorted(part.pairs)}
     breaks = {pair: found for pair, fit in fits.items() if (found := _break(fit)) is not None}
-    if not breaks:
-        return None
-    suspects = _suspects(set(fits), set(breaks))
-    if not suspects:
-        return None
+    suspects = _suspects(set(fits), set(breaks)) if breaks else ()
     involved = [pair for pair in breaks if set(suspects) & {*pair}]
-    block = int(np.median([breaks[pair][0] for pair in involved]))
-    at_s = float(scene.tick_s[0] + block * BLOCK_S)
-    after = scene.tick_s >= at_s
-    poor = np.sign(np.median([breaks[pair][1] for pair in involved]))
-    weak = after if poor < 0 else ~after
-    again = relearn(weak)
-    regained = [_regained(scene, again, pair, fits[pair], weak) for pair in involved]
-    if not regained or max(regained) < REGAINED:
+    if not involved:
         return None
+    at_s = float(scene.tick_s[0] + np.median([breaks[pair][0] for pair in involved]) * BLOCK_S)
+    before = scene.tick_s < at_s
+    for side in (before, ~before):
+        alone = relearn(side)
+        better = [_better(scene, alone, model, pair, side) for pair in involved]
+        if np.median(better) < ADVANTAGE:
+            return None
     return Move(suspects, at_s)
 
 
@@ -135,13 +149,13 @@ def _suspects(pairs: set[tuple[int, int]], broken: set[tuple[int, int]]) -> tupl
     return tuple(c for c in cameras if share[c] == top)
 
 
-def _regained(scene: Scene, again: CrossView, pair: tuple[int, int], fit: Doubles, weak: Bools) -> float:
-    """Part of the loss of fit on the weak side that another model of the pair wins back."""
-    if pair not in again.pairs:
+def _better(scene: Scene, one: CrossView, other: CrossView, pair: tuple[int, int], side: Bools) -> float:
+    """By how much one model of a pair fits a choice (K,) of ticks better than another."""
+    if pair not in one.pairs or pair not in other.pairs:
         return 0.0
+    first, second = _fit(scene, one, *pair), _fit(scene, other, *pair)
     blocks = ((scene.tick_s - scene.tick_s[0]) / BLOCK_S).astype(np.int64)
-    bad = np.zeros(len(fit), np.bool_)
-    bad[blocks[weak]] = True
-    lost = float(np.nanmean(fit[~bad]) - np.nanmean(fit[bad]))
-    won = float(np.nanmean(_fit(scene, again, *pair)[bad]) - np.nanmean(fit[bad]))
-    return won / max(lost, 1e-6)
+    inside = np.zeros(len(first), np.bool_)
+    inside[blocks[side]] = True
+    inside &= ~np.isnan(first) & ~np.isnan(second)
+    return float((first - second)[inside].mean()) if inside.any() else 0.0
