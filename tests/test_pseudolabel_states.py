@@ -182,8 +182,9 @@ def test_a_match_in_another_view_lifts_a_doubtful_track():
         session=["main"] * 3, camera=[c for c, _ in seen], track_id=[t for _, t in seen],
         person_id=[7, 7, 8], probability=[0.95] * 3, margin=[3.0] * 3, views=[2] * 3, support=[50] * 3,
     )  # fmt: skip
-    with_views = label_session(files(("cam1", "cam2")), media(("cam1", "cam2")), tracks, match, PARAMS)
-    without = label_session(files(("cam1", "cam2")), media(("cam1", "cam2")), tracks, Associations.empty(), PARAMS)
+    room = files(("cam1", "cam2")), media(("cam1", "cam2"))
+    with_views = label_session(*room, tracks, match, PARAMS)
+    without = label_session(*room, tracks, Associations.empty(), PARAMS)
 
     def probability(labels, x):
         rows = labels_near(labels.select((labels.camera == "cam1") & (labels.index == 30)), x, 100)
