@@ -82,10 +82,13 @@ def _shape(region: Boxes, shape: str, x0: int, y0: int, x1: int, y1: int, limits
     centre, radius = (region[:2] + region[2:]) / 2, np.maximum((region[2:] - region[:2]) / 2, 0.5)
     # The nearest corner of a pixel decides: what the ellipse touches is replaced as a whole.
     # Never outside the region, which an ellipse about a region of less than a pixel would reach.
-    across = np.where(columns, (np.abs(x - centre[0]) - 0.5).clip(0) / radius[0], np.inf)
     down = (np.abs(y - centre[1]) - 0.5).clip(0) / radius[1]
-    reach = np.where(rows & (down <= 1), np.sqrt(np.maximum(1 - down**2, 0)), -1.0)
-    inside = np.asarray(across[None, :] <= reach[:, None])
+    reach = np.sqrt((1 - down**2).clip(0)) * radius[0] + 0.5
+    within = rows & (down <= 1)
+    first = np.where(within, np.searchsorted(x, centre[0] - reach), len(x)).astype(np.int16)
+    last = np.where(within, np.searchsorted(x, centre[0] + reach, "right"), 0).astype(np.int16)
+    across = np.arange(len(x), dtype=np.int16)
+    inside = np.asarray((across >= first[:, None]) & (across < last[:, None]) & columns[None, :])
     left, top, right, bottom = (region[None, :] == limits).any(axis=0)
     if left or right or top or bottom:
         wide = (left & (x <= centre[0])) | (right & (x >= centre[0]))
@@ -130,7 +133,13 @@ def cover_planes(
             if weight is not None:
                 part[...] = np.rint(part * (1 - replaced[step]) + fill * replaced[step])
             else:
-                np.copyto(part, fill, where=replaced[step])
+                _put(part, fill, replaced[step])
+
+
+def _put(part: NDArray[Any], fill: Any, mask: Mask) -> None:
+    """Replace what the mask says, in place; OpenCV does it ten times faster than numpy."""
+    full = np.full(part.shape, fill, part.dtype) if isinstance(fill, int) else fill
+    cv2.copyTo(full, mask.view(np.uint8), part)
 
 
 def _fading(inner: Mask, outer: Mask) -> NDArray[np.float32]:

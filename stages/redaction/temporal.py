@@ -9,7 +9,7 @@ is covered at the upper part of the body.
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from orveil.pipeline.geometry import area, as_boxes, centre, expand, interpolate, union_box
+from orveil.pipeline.geometry import area, as_boxes, centre, expand, union_box
 
 __all__ = [
     "LABELS", "SOURCES", "Covered", "Known", "Origin", "Scored", "Temporal", "body_of_head", "targets",
@@ -99,11 +99,13 @@ class _Track:
     def at(self, time: float, hold_s: float) -> tuple[Boxes, str, float] | None:
         """Box at a time, how it is known, and its detection's score; None where the track does not reach."""
         first, last = self.times[0], self.times[-1]
-        if time in (first, last) or first < time < last:
-            box = interpolate(np.array([time]), np.array(self.times), np.array(self.boxes))
-            if time in self.times:
-                return box[0], "detected", self.scores[self.times.index(time)]
-            return box[0], "filled", math.nan
+        if first <= time <= last:
+            row = bisect_left(self.times, time)
+            if self.times[row] == time:
+                return self.boxes[row], "detected", self.scores[row]
+            share = (time - self.times[row - 1]) / (self.times[row] - self.times[row - 1])
+            before, after = self.boxes[row - 1], self.boxes[row]
+            return (before + share * (after - before)).astype(np.float32), "filled", math.nan
         away = first - time if time < first else time - last
         if away > hold_s:
             return None
