@@ -92,7 +92,7 @@ class PseudoLabelParams(Params):
     """From evidence to labels."""
 
     false_discovery_rate: float = Field(
-        0.05, gt=0, lt=1, description="share of wrong boxes accepted among recovered ones"
+        0.05, gt=0, lt=1, description="share of wrong boxes accepted among positive labels"
     )
     ignore_from: float = Field(
         0.3, gt=0, lt=1, description="doubtful boxes from this probability are ignored; below, background"
