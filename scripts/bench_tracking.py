@@ -8,9 +8,10 @@ that all share the noise of the machine; CPU time of the update calls, the best 
 slowest by far, runs once. The rivals are installed at first use, each in an environment of its own under
 `--cache`.
 
-IDF1, MOTA and HOTA are `stages/track_metrics.py` (equal to TrackEval's), at IoU .5. "filled": share of the
-people whose box the detector missed and for whom the tracker put out a box at IoU .5. At the end: how many
-boxes the plain ByteTrack mode and roboflow's ByteTrack name alike.
+"orveil" answers at once, "later" looks half a second ahead, "recording" sees everything (offline), "plain" is
+plain ByteTrack. IDF1, MOTA and HOTA are those of `stages/track_metrics.py` (equal to TrackEval's), at IoU .5.
+"filled": share of the people whose box the detector missed and for whom the tracker put out a box at IoU .5.
+At the end: how many boxes the plain mode and roboflow's ByteTrack name alike.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from orveil.sim.box_stream import BoxStream, box_stream
 from orveil.stages.track_metrics import TrackBoxes, track_figures
 
 RIVALS = {"roboflow": "trackers==2.6.1", "supervision": "supervision==0.25.1", "norfair": "norfair==2.1.1"}
-OURS = ("orveil", "plain")
+OURS = ("orveil", "later", "recording", "plain")
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 ARRAYS = ("time_s", "frame", "xyxy", "score")
 GOLDEN_PEOPLE = (8, 40)

@@ -16,7 +16,10 @@ from typing import Any
 import numpy as np
 
 Frame = tuple[float, Any, Any]
-Runner = tuple[list[Any], Callable[[Any], Any], Callable[[Any], tuple[Any, Any]]]
+Runner = tuple[list[Any], Callable[[Any], Any], Callable[[Any], list[tuple[Any, Any]]]]
+"""Inputs, the call that is timed, and what it answered: ids and boxes of none, one or several frames."""
+
+LOOK_AHEAD_S = 0.5
 
 
 def orveil(frames: list[Frame]) -> Runner:
@@ -24,7 +27,39 @@ def orveil(frames: list[Frame]) -> Runner:
     from orveil.trackers.online import OnlineTracker
 
     tracker = OnlineTracker()
-    return frames, lambda f: tracker.update(*f), lambda got: (got[0].track_id, got[0].xyxy)
+    return frames, lambda f: tracker.update(*f), lambda got: [(a.track_id, a.xyxy) for a in got]
+
+
+def later(frames: list[Frame]) -> Runner:
+    """The online tracker with look-ahead; the last input is the end of the stream."""
+    from orveil.trackers.online import OnlineTracker
+
+    tracker = OnlineTracker(look_ahead_s=LOOK_AHEAD_S)
+
+    def update(frame: Frame | None) -> Any:
+        return tracker.flush() if frame is None else tracker.update(*frame)
+
+    return [*frames, None], update, lambda got: [(a.track_id, a.xyxy) for a in got]
+
+
+def recording(frames: list[Frame]) -> Runner:
+    """The whole recording at once; shown are tracks of three boxes and more, one of them confident."""
+    from orveil.trackers.tracklets import track_recording
+
+    times = np.array([time_s for time_s, _, _ in frames])
+    frame = np.repeat(np.arange(len(frames)), [len(score) for _, _, score in frames])
+    xyxy, score = (np.concatenate([f[k] for f in frames]) for k in (1, 2))
+
+    def rows(found: Any) -> list[tuple[Any, Any]]:
+        ids = np.concatenate([found.track_id, found.fill.track_id])
+        boxes = np.concatenate([xyxy, found.fill.xyxy])
+        place = np.concatenate([frame, found.fill.frame])
+        best = np.zeros(ids.max(initial=-1) + 1)
+        np.maximum.at(best, found.track_id, score)
+        shown = (np.bincount(found.track_id)[ids] >= 3) & (best[ids] >= 0.5)
+        return [(ids[at], boxes[at]) for k in range(len(frames)) for at in [shown & (place == k)]]
+
+    return [None], lambda _: track_recording(times, frame, xyxy, score), rows
 
 
 def plain(frames: list[Frame]) -> Runner:
@@ -33,9 +68,9 @@ def plain(frames: list[Frame]) -> Runner:
 
     tracker = ByteTrack()
 
-    def rows(got: Any) -> tuple[Any, Any]:
+    def rows(got: Any) -> list[tuple[Any, Any]]:
         (_, xyxy, _), ids = got
-        return ids[ids >= 0], xyxy[ids >= 0]
+        return [(ids[ids >= 0], xyxy[ids >= 0])]
 
     return frames, lambda f: (f, tracker.update(*f)), rows
 
@@ -50,9 +85,9 @@ def roboflow(frames: list[Frame]) -> Runner:
     tracker = ByteTrackTracker()
     inputs = [supervision.Detections(xyxy=xyxy, confidence=score) for _, xyxy, score in frames]
 
-    def rows(got: Any) -> tuple[Any, Any]:
+    def rows(got: Any) -> list[tuple[Any, Any]]:
         named = got.tracker_id >= 0
-        return got.tracker_id[named], got.xyxy[named]
+        return [(got.tracker_id[named], got.xyxy[named])]
 
     return inputs, tracker.update, rows
 
@@ -63,7 +98,7 @@ def supervision(frames: list[Frame]) -> Runner:
 
     tracker = supervision.ByteTrack()
     inputs = [supervision.Detections(xyxy=xyxy, confidence=score) for _, xyxy, score in frames]
-    return inputs, tracker.update_with_detections, lambda got: (got.tracker_id, got.xyxy)
+    return inputs, tracker.update_with_detections, lambda got: [(got.tracker_id, got.xyxy)]
 
 
 def norfair(frames: list[Frame]) -> Runner:
@@ -79,15 +114,16 @@ def norfair(frames: list[Frame]) -> Runner:
         for _, xyxy, score in frames
     ]
 
-    def rows(got: Any) -> tuple[Any, Any]:
+    def rows(got: Any) -> list[tuple[Any, Any]]:
         boxes = [t.estimate.ravel() for t in got]
-        return np.array([t.id for t in got], int), np.array(boxes).reshape(-1, 4)
+        return [(np.array([t.id for t in got], int), np.array(boxes).reshape(-1, 4))]
 
     return inputs, tracker.update, rows
 
 
 RUNNERS: dict[str, Callable[[list[Frame]], Runner]] = {
-    "orveil": orveil, "plain": plain, "roboflow": roboflow, "supervision": supervision, "norfair": norfair,
+    "orveil": orveil, "later": later, "recording": recording, "plain": plain,
+    "roboflow": roboflow, "supervision": supervision, "norfair": norfair,
 }  # fmt: skip
 
 
@@ -110,7 +146,7 @@ def main(name: str, stream: str, out: str, most: str = "1000000000") -> None:
         start = time.process_time()
         result = update(given)
         seconds += time.process_time() - start
-        results.append(rows(result))
+        results += rows(result)
     frame = np.repeat(np.arange(len(results)), [len(ids) for ids, _ in results])
     ids = np.concatenate([ids for ids, _ in results]).astype(np.int64)
     xyxy = np.concatenate([boxes for _, boxes in results])
