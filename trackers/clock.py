@@ -75,8 +75,10 @@ def _pair_lag(
     """Seconds by which camera b is late against a, and the gain over no lag in standard errors."""
     chosen = (scene.track_camera[pairs.a] == a) & (scene.track_camera[pairs.b] == b) & (odds > MATCHED)
     chosen &= scene.sure[pairs.a] & scene.sure[pairs.b]
-    looks = [_looks(scene, int(t), int(u)) for t, u in zip(pairs.a[chosen], pairs.b[chosen], strict=True)]
-    looks = [look for look in looks if look is not None]
+    every_look = (
+        _looks(scene, int(t), int(u)) for t, u in zip(pairs.a[chosen], pairs.b[chosen], strict=True)
+    )
+    looks = [look for look in every_look if look is not None]
     if not looks:
         return None
     rows = np.concatenate([look[0] for look in looks])

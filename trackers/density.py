@@ -53,7 +53,8 @@ class Anybody:
         residual = target - self.middle
         far = ((residual @ self.precision) * residual).sum(axis=1)
         broad = -(STRANGE_FREEDOM + target.shape[1]) / 2 * np.log1p(far / STRANGE_FREEDOM)
-        return np.logaddexp(log(1 - STRANGE) + near + self.log_norm, log(STRANGE) + broad + self.broad_norm)
+        mixed = np.logaddexp(log(1 - STRANGE) + near + self.log_norm, log(STRANGE) + broad + self.broad_norm)
+        return np.asarray(mixed)
 
 
 def anybody(target: Doubles, weight: Doubles) -> Anybody:
@@ -73,7 +74,7 @@ def anybody(target: Doubles, weight: Doubles) -> Anybody:
         log_weight=np.log(share + 1e-12),
         log_norm=norm,
         middle=np.average(target, axis=0, weights=weight),
-        precision=np.linalg.inv(STRANGE_WIDTH * spread),
+        precision=np.asarray(np.linalg.inv(STRANGE_WIDTH * spread)),
         broad_norm=broad,
     )
 
