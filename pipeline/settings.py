@@ -85,7 +85,7 @@ class AssociateParams(Params):
 
     min_probability: float = Field(0.8, gt=0, lt=1, description="below it a track stays unmatched")
     epochs: int = Field(60, ge=1, description="of training the matcher")
-    max_frames: int = Field(1500, ge=10, description="synchronised frames used for training")
+    max_frames: int = Field(600, ge=10, description="synchronised frames used for training")
 
 
 class PseudoLabelParams(Params):
@@ -174,6 +174,9 @@ class ExportParams(Params):
     )
     max_score_error: float = Field(1e-3, gt=0, description="gate: largest difference of scores")
     max_recall_drop: float = Field(0.005, ge=0, description="gate: largest loss of recall on held-out frames")
+    min_recall: float = Field(
+        0.5, ge=0, le=1, description="gate: least share of labelled persons that the student must find"
+    )
     miss_cost: float = Field(
         9.0, gt=0, description="needless boxes that one missed person outweighs, when a threshold is chosen"
     )

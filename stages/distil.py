@@ -30,7 +30,7 @@ class Distil(TrainingStage):
     """
 
     name: ClassVar[str] = "distil"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
         "labels": PseudoLabelsKind,

@@ -167,6 +167,14 @@ class _Maker:
             lost = recall[name]["torch"] - recall[name]["onnx"]
             if lost > self.params.max_recall_drop:
                 self._refuse(f"recall of {name} falls by {lost:.4f}, from {recall[name]['torch']:.4f}")
+        found = recall["person"]["onnx"]
+        if points["person"].labels and found < self.params.min_recall:
+            raise OrveilError(
+                f"the student finds {found:.1%} of the persons that it was taught, at least "
+                f"{self.params.min_recall:.0%} are needed: it would leave people uncovered",
+                where=str(self.out / MODEL),
+                remedy="look at its losses in the report; lower `learning_rate` in [distil] and run again",
+            )
         return points, recall
 
     def _refuse(self, reason: str) -> None:

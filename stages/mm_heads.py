@@ -102,6 +102,8 @@ def teacher_loss(
         xs = torch.arange(w, device=distance.device) * float(stride[0])
         point = torch.stack(torch.meshgrid(ys, xs, indexing="ij")[::-1], -1).reshape(1, -1, 2)
         side = distance.permute(0, 2, 3, 1).flatten(1, 2).float()
+        # A box turned inside out has a GIoU without bounds. Its side counts as next to nothing, and learns.
+        side = side + (side.clamp(min=0.1) - side).detach()
         decoded.append(torch.cat([point - side[..., :2], point + side[..., 2:]], -1))
     own = torch.cat(decoded, 1)
     gap = (scores - logits.sigmoid()).abs().detach() ** 2

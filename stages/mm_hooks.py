@@ -19,6 +19,7 @@ from mmengine.hooks import Hook
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from orveil.pipeline.errors import OrveilError
 from orveil.stages.mm_weights import write_weights
 
 __all__ = [
@@ -141,6 +142,10 @@ class SnapshotHook(Hook):  # type: ignore[misc]
             write_weights(runner.model.state_dict(), Path(runner.work_dir) / self.name)
 
 
+WILD_LOSS = 1e6
+"""Losses here are never negative; healthy ones are below 10, those of fresh weights below some thousands."""
+
+
 class ProgressHook(Hook):  # type: ignore[misc]
     """Report progress, and write smoothed losses to `losses.jsonl`.
 
@@ -173,9 +178,20 @@ class ProgressHook(Hook):  # type: ignore[misc]
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        """Smooth the losses and report."""
+        """Smooth the losses and report.
+
+        Raises:
+            OrveilError: a loss is not finite, negative, or larger than any that a training recovers from.
+        """
         del batch_idx, data_batch
         self._smooth(outputs or {})
+        wild = [name for name, value in self.losses.items() if not 0 <= value < WILD_LOSS]
+        if wild:
+            raise OrveilError(
+                f"training diverged at iteration {runner.iter + 1}: {wild[0]} is {self.losses[wild[0]]:g}",
+                where=str(runner.work_dir),
+                remedy="lower the learning rate and remove this training's work directory",
+            )
         done, total = runner.iter + 1, runner.max_iters
         if done % self.every and done != total:
             return

@@ -20,7 +20,7 @@ from orveil.stages.onnx_graph import CellGraph, Suppression, export_onnx, suppre
 from orveil.stages.runtime import Boxes, Bundle, OnnxDetector, sha256_of  # noqa: E402
 from tests import learning_site as site  # noqa: E402
 
-PARAMS = ExportParams(score_floor=0.02)
+PARAMS = ExportParams(score_floor=0.02, min_recall=0.0)
 
 
 @pytest.fixture(scope="module")
@@ -134,6 +134,14 @@ def test_a_student_with_nan_is_refused(inputs: dict[str, InputRef], tmp_path: Pa
     with pytest.raises(OrveilError, match="not finite"):
         site.run_stage(room.Export(), PARAMS, {**inputs, "student": site.ref("s", folder)}, tmp_path / "a")
     assert not (tmp_path / "a" / "export-0-scratch" / "bundle.json").exists()
+
+
+def test_a_student_that_finds_too_few_of_its_own_labels_is_refused(
+    inputs: dict[str, InputRef], tmp_path: Path
+) -> None:
+    blind = ExportParams(score_floor=0.9, min_recall=0.5)
+    with pytest.raises(OrveilError, match="would leave people uncovered"):
+        site.run_stage(room.Export(), blind, inputs, tmp_path)
 
 
 def test_a_model_that_detects_something_else_is_refused(

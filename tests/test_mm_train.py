@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -19,6 +20,7 @@ from mm_models import Blocks, Dots, tiny_detector_config, tiny_pose_config, unse
 
 from orveil.pipeline.errors import OrveilError
 from orveil.stages import mm
+from orveil.stages.mm_hooks import ProgressHook
 
 OPTIONS = mm.TrainOptions(
     iterations=6,
@@ -170,7 +172,7 @@ def test_nothing_to_train_on_is_said(tmp_path: Path):
 def test_training_that_diverges_is_said(tmp_path: Path):
     start = mm.build_detector(tiny_detector_config()).state_dict()
     start["bbox_head.rtm_cls.0.bias"].fill_(float("nan"))
-    with pytest.raises(OrveilError, match="not finite"):
+    with pytest.raises(OrveilError, match="diverged"):
         run(tmp_path, replace(OPTIONS, iterations=1), init=start)
 
 
@@ -225,3 +227,22 @@ def test_a_student_that_answers_like_its_teacher_has_nothing_to_learn():
     different = mm.teacher_loss(answers, scores.detach(), boxes.detach(), strides)
     assert float(different["loss_soft_cls"]) > 0.01
     assert float(different["loss_soft_box"]) > 0.01
+
+
+def test_boxes_turned_inside_out_are_bounded_and_still_learn():
+    distance = torch.full((1, 4, 1, 1), -40.0, requires_grad=True)
+    target = torch.tensor([[[-8.0, -8.0, 8.0, 8.0]]])
+    answers = ([torch.zeros(1, 1, 1, 1)], [distance])
+    loss = mm.teacher_loss(answers, torch.ones(1, 1, 1), target, [(8, 8)])["loss_soft_box"]
+    assert 0 <= float(loss.detach()) <= 4
+    loss.backward()
+    assert (distance.grad < 0).all(), "descent must make the sides longer"
+
+
+def test_a_training_that_diverges_stops_and_says_where(tmp_path):
+    hook = ProgressHook(None)
+    runner = SimpleNamespace(iter=6, work_dir=str(tmp_path))
+    for value in (1e12, -1e12, float("nan")):
+        hook.losses = {}
+        with pytest.raises(OrveilError, match="diverged at iteration 7"):
+            hook.after_train_iter(runner, 0, outputs={"loss": torch.tensor(value)})
