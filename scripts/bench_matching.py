@@ -191,7 +191,7 @@ def bench_speed(cameras: int, seconds: int, people: int) -> None:
     from crossview_rooms import ring, room
 
     rows, frames = room(people=people, seconds=seconds, fps=5.0, views=ring(cameras))
-    size, every = np.array([640.0, 480.0]), max(1, frames // 1500)
+    size, every = np.array([640.0, 480.0]), max(1, frames // 600)
     views = []
     for table in rows:
         table = table[table[:, 0] % every == 0]

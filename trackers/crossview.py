@@ -38,6 +38,8 @@ SETTLED = 1e-3
 """A start has converged when its evidence per frame changes by less than this."""
 NEGLIGIBLE = 1e-3
 """Pairs of boxes with less weight do not take part in a regression."""
+MOST_PAIRS, LEAST_FRAMES = 6000, 120
+"""About so many pairs of boxes teach a pair of cameras, but not fewer frames than this."""
 HINT = 6.0
 """Log-likelihood ratio, up or down, of a pair of boxes that the other cameras are certain about."""
 RESIDUAL = 0.02
@@ -112,7 +114,7 @@ def learn(
     views: Sequence[View],
     rng: np.random.Generator,
     epochs: int = 40,
-    restarts: int = 4,
+    restarts: int = 2,
     independence: float = 1.0,
 ) -> CrossView:
     """Learn every pair of cameras from synchronised boxes.
@@ -140,7 +142,7 @@ def learn(
         common = np.intersect1d(views[a].tick, views[b].tick)
         if one is None or other is None or len(common) * independence < ENOUGH:
             continue
-        frames = _common_frames(views[a], views[b], common)
+        frames = _common_frames(views[a], views[b], _thinned(views[a], views[b], common))
         found[a, b] = _learn_pair(frames, (one, other), rng, epochs, restarts)
     for (a, b), through in _detours(found, [len(v.tick) for v in views]).items():
         frames, one, other = found[a, b].frames, found[a, b].one, found[a, b].other
@@ -205,6 +207,13 @@ def _detours(found: dict[tuple[int, int], _Learned], sizes: Sequence[int]) -> di
         if through.any():
             out[a, b] = np.minimum(through, 1.0)
     return out
+
+
+def _thinned(a: View, b: View, common: Ints) -> Ints:
+    """Every n-th common tick, so that a crowd does not cost more than it teaches."""
+    boxes = [np.bincount(np.searchsorted(common, v.tick[np.isin(v.tick, common)])) for v in (a, b)]
+    wanted = int(np.ceil((boxes[0] * boxes[1]).sum() / MOST_PAIRS))
+    return common[:: max(1, min(wanted, len(common) // LEAST_FRAMES))]
 
 
 def _common_frames(a: View, b: View, common: Ints) -> _Frames:
