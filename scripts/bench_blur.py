@@ -88,7 +88,10 @@ def _speed(work: Path, options: argparse.Namespace) -> dict[str, Any]:
     jobs = speed.commands(clip, options.bundle, work, options.every)
     runs = speed.side_by_side(jobs, options.turns)
     print(f"\n{speed.table(runs, frames, 30)}\n", flush=True)
-    return {name: {"seconds": run.seconds, "peak_mb": max(run.megabytes)} for name, run in runs.items()}
+    return {
+        name: {"seconds": run.seconds, "cpu": run.cpu, "peak_mb": max(run.megabytes)}
+        for name, run in runs.items()
+    }
 
 
 def _hour(work: Path, options: argparse.Namespace) -> dict[str, float]:

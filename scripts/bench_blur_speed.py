@@ -24,10 +24,11 @@ CRF, PRESET = 20, "veryfast"
 
 @dataclass
 class Runs:
-    """Seconds and peak resident memory (MB) of each run of a command."""
+    """Seconds, peak resident memory (MB) and CPU seconds of each run of a command."""
 
     seconds: list[float] = field(default_factory=list)
     megabytes: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
 
 
 def floor(source: Path, target: Path) -> None:
@@ -66,8 +67,8 @@ def commands(clip: Path, bundle: Path, work: Path, every: Sequence[int]) -> dict
     }
 
 
-def measure(words: Sequence[str], cores: Sequence[int]) -> tuple[float, float]:
-    """Wall seconds and peak resident MB of a command (the largest of its processes) on these cores."""
+def measure(words: Sequence[str], cores: Sequence[int]) -> tuple[float, float, float]:
+    """Wall seconds, peak resident MB (of the largest of its processes) and CPU seconds of a command."""
     begin = time.perf_counter()
     process = subprocess.Popen(
         words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
@@ -82,7 +83,7 @@ def measure(words: Sequence[str], cores: Sequence[int]) -> tuple[float, float]:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(words)}\nfailed:\n{said[0].decode(errors='replace')[-2000:]}")
-    return seconds, usage.ru_maxrss / 1024
+    return seconds, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
 
 
 def side_by_side(jobs: dict[str, list[str]], turns: int) -> dict[str, Runs]:
@@ -90,7 +91,8 @@ def side_by_side(jobs: dict[str, list[str]], turns: int) -> dict[str, Runs]:
     runs = {name: Runs() for name in jobs}
     for turn in range(turns):
         for name in sorted(jobs, reverse=bool(turn % 2), key=list(jobs).index):
-            seconds, megabytes = measure(jobs[name], (0, 1))
+            seconds, megabytes, cpu = measure(jobs[name], (0, 1))
+            runs[name].cpu.append(cpu)
             runs[name].seconds.append(seconds)
             runs[name].megabytes.append(megabytes)
             print(f"  turn {turn + 1}: {name}: {seconds:.1f} s", flush=True)
@@ -100,13 +102,14 @@ def side_by_side(jobs: dict[str, list[str]], turns: int) -> dict[str, Runs]:
 def table(runs: dict[str, Runs], frames: int, fps: float) -> str:
     """Frames per second, ratios to deface's two ways, real-time factor, peak memory; medians of the turns."""
     median = {name: statistics.median(run.seconds) for name, run in runs.items()}
-    lines = ["| command | frames/s | times deface | times deface --scale | real-time factor | peak MB |",
-             "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = ["| command | frames/s | times deface | times deface --scale | real-time factor | peak MB | "
+             "frames per CPU second |", "|---|---|---|---|---|---|---|"]  # fmt: skip
     for name, run in runs.items():
         ratios = [median[other] / median[name] for other in ("deface", "deface --scale 640x360")]
         lines.append(
             f"| {name} | {frames / median[name]:.1f} | {ratios[0]:.1f} | {ratios[1]:.1f} | "
-            f"{median[name] * fps / frames:.2f} | {max(run.megabytes):.0f} |"
+            f"{median[name] * fps / frames:.2f} | {max(run.megabytes):.0f} | "
+            f"{frames / statistics.median(run.cpu):.1f} |"
         )
     return "\n".join(lines)
 
