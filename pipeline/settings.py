@@ -95,7 +95,11 @@ class PseudoLabelParams(Params):
         0.05, gt=0, lt=1, description="share of wrong boxes accepted among positive labels"
     )
     ignore_from: float = Field(
-        0.3, gt=0, lt=1, description="doubtful boxes from this probability are ignored; below, background"
+        0.1,
+        gt=0,
+        lt=1,
+        description="doubtful boxes from this probability are ignored, below they are background; matches "
+        "`export.miss_cost`: what the student should show must not be taught as background",
     )
     min_side_px: float = Field(12.0, ge=1, description="smaller boxes are no labels")
     frames: int = Field(240, ge=8, description="training frames to choose over all cameras")
