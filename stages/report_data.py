@@ -28,6 +28,7 @@ from orveil.pipeline.types import (
     PseudoLabels,
     Tracks,
 )
+from orveil.stages.camera_health import read_health, warnings_of
 from orveil.stages.guard import VERDICT
 
 __all__ = ["SOURCES", "gather", "loss_curves", "passes", "timings"]
@@ -54,6 +55,7 @@ def gather(inputs: Inputs, rounds: int, title: str) -> Json:
         "title": title,
         "rounds": rounds,
         "cameras": _cameras(files, index),
+        "warnings": _warnings(files, inputs["associations_final"]),
         "detections": [
             {"name": name, **_detections(_tables(Detections, inputs[f"candidates_{suffix}"]))}
             for suffix, name in passes(rounds)
@@ -107,6 +109,16 @@ def _cameras(files: MediaFiles, index: MediaIndex) -> list[Json]:
             "offset_source": str(files.offset_source[i]),
         })  # fmt: skip
     return rows
+
+
+def _warnings(files: MediaFiles, associations: InputRef) -> list[str]:
+    """Cameras that were moved, or whose clock is off, with the remedy; the same line is said once."""
+    lines: dict[str, None] = {}
+    for shard, path in associations.shards:
+        mine = files.select(files.session == shard.session)
+        offsets = dict(zip(mine.camera.tolist(), mine.offset_s.tolist(), strict=True))
+        lines |= dict.fromkeys(warnings_of(read_health(path), offsets))
+    return list(lines)
 
 
 def _detections(table: Detections) -> Json:

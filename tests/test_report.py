@@ -218,3 +218,22 @@ def test_charts_of_nothing_are_charts(chart):
     assert checker.open == []
     assert "nan" not in chart
     assert "<b>" not in chart
+
+
+def test_a_camera_with_a_wrong_clock_is_named_with_the_remedy(site, tmp_path):
+    folder = site.inputs["associations_final"].paths()[0]
+    late = {
+        "camera": "cam1",
+        "clock_known": True,
+        "clock_late_s": 0.25,
+        "clock_off": True,
+        "moved_at_s": None,
+    }
+    file = folder / "cameras.json"
+    file.write_text(json.dumps({"cameras": [late]}))
+    try:
+        content, page = report_on(site, tmp_path)
+    finally:
+        file.unlink()
+    assert "its clock is 0.25 s late" in content["warnings"][0]
+    assert "set its offset_s to" in page
