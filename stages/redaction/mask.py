@@ -24,7 +24,7 @@ __all__ = ["CELLS", "cover_planes", "draw_mask", "fill_planes", "regions_px"]
 
 CELLS = 1
 """Averages kept across the shorter side of a region. With more, people are told apart by comparing masked
-pictures with pictures that are masked likewise (scripts/attack_faces.py, docs/adr/0013: 6 cells are enough
+pictures with pictures that are masked likewise (scripts/attack_faces.py, docs/adr/0010: 6 cells are enough
 for that), though nobody could recognise them by eye."""
 MIN_CELL = 4
 
