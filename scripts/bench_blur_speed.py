@@ -7,7 +7,6 @@ import os
 import statistics
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -67,23 +66,27 @@ def commands(clip: Path, bundle: Path, work: Path, every: Sequence[int]) -> dict
     }
 
 
+LAUNCHER = """
+import json, os, subprocess, sys, time
+os.sched_setaffinity(0, json.loads(sys.argv[1]))
+begin = time.perf_counter()
+process = subprocess.Popen(sys.argv[2:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+seconds = time.perf_counter() - begin
+print(json.dumps([seconds, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime]))
+sys.exit(os.waitstatus_to_exitcode(status) and 1)
+"""
+"""A process inherits the peak memory of the one that starts it: it has to be a small one."""
+
+
 def measure(words: Sequence[str], cores: Sequence[int]) -> tuple[float, float, float]:
     """Wall seconds, peak resident MB (of the largest of its processes) and CPU seconds of a command."""
-    begin = time.perf_counter()
-    process = subprocess.Popen(
-        words, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        preexec_fn=lambda: os.sched_setaffinity(0, set(cores)),
-    )  # fmt: skip
-    said: list[bytes] = []
-    reader = threading.Thread(target=lambda: said.append(process.stderr.read() if process.stderr else b""))
-    reader.start()
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - begin
-    reader.join()
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(words)}\nfailed:\n{said[0].decode(errors='replace')[-2000:]}")
-    return seconds, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime
+    launcher = [sys.executable, "-I", "-c", LAUNCHER, json.dumps(list(cores))]
+    done = subprocess.run([*launcher, *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise SystemExit(f"{' '.join(words)}\nfailed:\n{done.stderr[-2000:]}")
+    seconds, megabytes, cpu = json.loads(done.stdout)
+    return seconds, megabytes, cpu
 
 
 def side_by_side(jobs: dict[str, list[str]], turns: int) -> dict[str, Runs]:
