@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from orveil.pipeline.geometry import iou
 from orveil.pipeline.types import PERSON, Detections
 from orveil.stages.metrics import Predicted, match
 from orveil.stages.truth import Truth
@@ -74,7 +75,7 @@ def doubtful(truth: Truth, candidates: Detections) -> Bools:
     for row in range(len(persons)):
         first, last = np.searchsorted(frame[order], (persons.frame[row], persons.frame[row] + 1))
         mine = order[first:last]
-        near = _iou_one(persons.xyxy[row], candidates.xyxy[mine]) >= IOU
+        near = iou(persons.xyxy[[row]], candidates.xyxy[mine])[0] >= IOU
         any_[row] = near.any()
         good[row] = (near & (candidates.score[mine] >= GOOD)).any()
     return any_ & ~good & ~persons.ignore
@@ -109,10 +110,3 @@ def score(truth: Truth, table: Any, chosen: NDArray[Any], hard: Bools, detected:
         low=int((counted & result.operating).sum()),
         low_right=int((right & result.operating).sum()),
     )
-
-
-def _iou_one(box: NDArray[Any], boxes: NDArray[Any]) -> NDArray[np.float64]:
-    low, high = np.maximum(boxes[:, :2], box[:2]), np.minimum(boxes[:, 2:], box[2:])
-    shared = np.maximum(high - low, 0.0).prod(axis=1)
-    sizes = (boxes[:, 2:] - boxes[:, :2]).prod(axis=1) + (box[2:] - box[:2]).prod()
-    return np.asarray(shared / np.maximum(sizes - shared, 1e-9), np.float64)

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from orveil.pipeline.geometry import iou
 from orveil.pipeline.kinds import DetectionsKind, PseudoLabelsKind, WeightsKind
 from orveil.pipeline.settings import GuardParams
-from orveil.pipeline.stage import ArtifactType, Context, InputRef, Inputs, Resources, Shard
+from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
 from orveil.pipeline.tables import read_tables
 from orveil.pipeline.types import PERSON, Detections, FrameLabels, PseudoLabels
+from orveil.stages.targets import by_frame
 from orveil.stages.weights import copy_weights, pass_weights, read_info
 
 __all__ = ["VERDICT", "Guard", "agreement", "judge"]
@@ -79,16 +80,12 @@ class Guard:
 
 def _evidence(inputs: Inputs) -> tuple[list[Detections], list[PseudoLabels], set[Key]]:
     def rows(kind: type[Any], name: str) -> Any:
-        return read_tables(kind, _paths(inputs[name]))
+        return read_tables(kind, inputs[name].paths())
 
     candidates = [rows(Detections, f"candidates_{when}") for when in ("before", "after")]
     labels = [rows(PseudoLabels, f"labels_{when}") for when in ("before", "after")]
     used = rows(FrameLabels, "labels_before")
-    return candidates, labels, set(_keys(used.select(used.split == "train")))
-
-
-def _paths(ref: InputRef) -> list[Path]:
-    return [path for _, path in ref.shards]
+    return candidates, labels, set(by_frame(used.select(used.split == "train")))
 
 
 def judge(
@@ -146,7 +143,10 @@ def agreement(found: Detections, labels: PseudoLabels, trained: set[Key]) -> flo
     Returns:
         In [0, 1]; None where there are no labels on the frames that count.
     """
-    own, theirs = _by_frame(found, trained), _by_frame(labels, trained)
+    own, theirs = (
+        {key: rows for key, rows in by_frame(table).items() if key not in trained}
+        for table in (found, labels)
+    )
     total = float(sum(labels.score[rows].sum() for rows in theirs.values()))
     if total == 0:
         return None
@@ -176,15 +176,3 @@ def _worth(overlap: Doubles, probability: NDArray[np.float32]) -> Doubles:
         if free[best] and values[best] >= MATCH_IOU:
             worth[row], free[best] = probability[best], False
     return worth
-
-
-def _keys(table: Any) -> list[Key]:
-    return list(zip(table.session.tolist(), table.camera.tolist(), table.index.tolist(), strict=True))
-
-
-def _by_frame(table: Any, without: set[Key]) -> dict[Key, NDArray[np.int64]]:
-    rows: dict[Key, list[int]] = {}
-    for row, key in enumerate(_keys(table)):
-        if key not in without:
-            rows.setdefault(key, []).append(row)
-    return {key: np.array(members, np.int64) for key, members in rows.items()}

@@ -14,7 +14,7 @@ from orveil.pipeline.stage import InputRef
 from orveil.pipeline.tables import read_tables
 from orveil.pipeline.types import HEAD, PERSON, POSITIVE, FrameLabels, Poses, PseudoLabels
 
-__all__ = ["ALL_CLASSES", "FrameTargets", "frame_targets", "training_record", "training_targets"]
+__all__ = ["ALL_CLASSES", "FrameTargets", "by_frame", "frame_targets", "training_record", "training_targets"]
 
 Boxes = NDArray[np.float32]
 
@@ -56,8 +56,8 @@ def frame_targets(
     A head that is not sure is ignored, and so are the heads of a person without a pose.
     """
     chosen = used.select(used.split == split)
-    rows = _by_frame(labels)
-    heads = {} if poses is None else _by_frame(poses)
+    rows = by_frame(labels)
+    heads = {} if poses is None else by_frame(poses)
     nothing = np.zeros(0, dtype=np.int64)
     targets = []
     for key in zip(chosen.session.tolist(), chosen.camera.tolist(), chosen.index.tolist(), strict=True):
@@ -67,8 +67,8 @@ def frame_targets(
     return targets
 
 
-def _by_frame(table: PseudoLabels | Poses) -> dict[tuple[str, str, int], NDArray[np.int64]]:
-    """Row numbers of each frame."""
+def by_frame(table: Any) -> dict[tuple[str, str, int], NDArray[np.int64]]:
+    """Row numbers of each frame (session, camera, index) of a table with a frame key."""
     keys = zip(table.session.tolist(), table.camera.tolist(), table.index.tolist(), strict=True)
     found: dict[tuple[str, str, int], list[int]] = {}
     for row, key in enumerate(keys):

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import pytest
 import videos
 from bundles import write_bundle
 
 from orveil.pipeline.media import probe
-from orveil.stages import cli
 
 RED = (20, 20, 230)
 
@@ -25,19 +23,6 @@ def scene(frames=20):
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return write_bundle(tmp_path_factory.mktemp("bundle"))
-
-
-@pytest.fixture
-def orveil(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["orveil", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return stop.value.code or 0, out, err
-
-    return call
 
 
 def test_every_video_gets_a_copy_and_a_log(orveil, bundle, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 
 import bundles
 import numpy as np
@@ -11,7 +10,6 @@ import pytest
 import videos
 
 from orveil.pipeline.media import frames
-from orveil.stages import cli
 from orveil.stages.redaction.boxes_file import BoxesFile
 
 RED = (20, 20, 230)
@@ -28,19 +26,6 @@ def scene(count=20):
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory):
     return bundles.write_bundle(tmp_path_factory.mktemp("bundle"))
-
-
-@pytest.fixture
-def orveil(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["orveil", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return stop.value.code or 0, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -16,7 +16,6 @@ import videos
 pytest.importorskip("torch", reason="training extras are not installed")
 pytest.importorskip("orveil.stages.mm", reason="OpenMMLab is not installed")
 
-from orveil.stages import cli
 
 SITE = """
 name = "tiny"
@@ -36,19 +35,6 @@ iterations = 1
 iterations = 1
 long_side = 160
 """
-
-
-@pytest.fixture
-def orveil(monkeypatch, capsys):
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["orveil", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return stop.value.code or 0, out, err
-
-    return call
 
 
 def write_site(

@@ -15,7 +15,6 @@ import bundles
 import numpy as np
 import pytest
 import videos
-from test_cli_blur import orveil  # noqa: F401  the fixture
 
 from orveil.pipeline.errors import OrveilError
 from orveil.stages.redaction.live import Live, LiveReport, live_parts
@@ -186,7 +185,7 @@ def test_the_viewer_can_stop(clip: Path, bundle: Bundle) -> None:
     assert len(screen.pictures) == 7 and screen.whole
 
 
-def test_to_a_file_by_command(orveil: Any, clip: Path, bundle: Bundle, tmp_path: Path) -> None:  # noqa: F811
+def test_to_a_file_by_command(orveil: Any, clip: Path, bundle: Bundle, tmp_path: Path) -> None:
     target = tmp_path / "out.ts"
     status, said, err = orveil(
         "live", "--source", clip, "--sink", target, "--bundle", bundle.directory, "--style", "solid",

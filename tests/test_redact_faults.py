@@ -21,7 +21,6 @@ import onnx
 import pytest
 import videos
 from onnx import TensorProto, helper
-from test_cli_blur import orveil as orveil
 from test_cli_blur import scene
 
 from orveil.pipeline.media import frames, probe

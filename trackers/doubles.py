@@ -9,6 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from orveil.pipeline.geometry import containment, iou
+
 __all__ = ["frames_of", "inside_better", "one_each"]
 
 Bools = NDArray[np.bool_]
@@ -33,7 +35,7 @@ def inside_better(frames: list[Ints], xyxy: NDArray[np.floating], score: Doubles
     out = np.zeros(len(score), np.bool_)
     for rows in frames:
         better = (score[rows][None, :] > score[rows][:, None]) & (score[rows][None, :] >= sure)
-        out[rows] = ((_overlaps(xyxy[rows])[1] > INSIDE) & better).any(axis=1)
+        out[rows] = ((containment(xyxy[rows], xyxy[rows]) > INSIDE) & better).any(axis=1)
     return out
 
 
@@ -50,7 +52,7 @@ def one_each(frames: list[Ints], xyxy: NDArray[np.floating], worth: Doubles, own
     kept: list[int] = []
     for rows in frames:
         ranked = rows[np.argsort(-worth[rows], kind="stable")]
-        overlap, inside = _overlaps(xyxy[ranked])
+        overlap, inside = iou(xyxy[ranked], xyxy[ranked]), containment(xyxy[ranked], xyxy[ranked])
         alive: list[int] = []
         for k in range(len(ranked)):
             nested = (inside[k, alive] > INSIDE).any() and not own[ranked[k]]
@@ -58,15 +60,3 @@ def one_each(frames: list[Ints], xyxy: NDArray[np.floating], worth: Doubles, own
                 alive.append(k)
         kept += ranked[alive].tolist()
     return np.sort(np.array(kept, np.int64))
-
-
-def _overlaps(xyxy: NDArray[np.floating]) -> tuple[Doubles, Doubles]:
-    """IoU, and intersection over the smaller box, of all pairs (N, N) of boxes."""
-    box = np.asarray(xyxy, np.float64)
-    low = np.maximum(box[:, None, :2], box[None, :, :2])
-    high = np.minimum(box[:, None, 2:], box[None, :, 2:])
-    shared = np.maximum(high - low, 0.0).prod(axis=2)
-    size = (box[:, 2:] - box[:, :2]).prod(axis=1)
-    union = size[:, None] + size[None, :] - shared
-    smaller = np.minimum(size[:, None], size[None, :])
-    return shared / np.maximum(union, 1e-9), shared / np.maximum(smaller, 1e-9)
