@@ -37,34 +37,50 @@ class Links:
     """P pairs of tracks and how they compete.
 
     Attributes:
-        a, b: (P,) tracks, a in the camera with the lower number.
-        rivals_a: (P, P) sparse, 1 where two pairs share track a and their other tracks, of one camera,
+        crowd_a, crowd_b: (P,) number of pairs between track a (b) and the other's camera at one time, itself
+            included.
+        rows: (Q,) pairs that are not hopeless; what follows is about these.
+        a, b: (Q,) tracks, a in the camera with the lower number; camera: (T,) of every track.
+        rivals_a: (Q, Q) sparse, 1 where two pairs share track a and their other tracks, of one camera,
             overlap in time; rivals_b: the same with the roles exchanged.
-        crowd_a, crowd_b: (P,) number of pairs between track a (b) and the other's camera, itself included.
     """
 
+    crowd_a: Doubles
+    crowd_b: Doubles
+    rows: Ints
     a: Ints
     b: Ints
     camera: Ints
     rivals_a: csr_array
     rivals_b: csr_array
-    crowd_a: Doubles
-    crowd_b: Doubles
 
 
-def link(a: Ints, b: Ints, camera: Ints, first: Ints, last: Ints) -> Links:
+def link(a: Ints, b: Ints, camera: Ints, first: Ints, last: Ints, hopeful: Bools | None = None) -> Links:
     """Find out which pairs compete.
 
     Args:
         a: (P,) tracks; b: (P,) tracks in a camera with a higher number.
         camera: (T,) camera of every track; first, last: (T,) its first and last tick.
+        hopeful: (P,) pairs that may be right; the others count as seen, but not as rivals. None: all.
     """
-    rivals_a, crowd_a = _rivals(a, b, camera, first, last)
-    rivals_b, crowd_b = _rivals(b, a, camera, first, last)
-    return Links(a, b, camera, rivals_a, rivals_b, crowd_a, crowd_b)
+    rows = np.arange(len(a)) if hopeful is None else np.flatnonzero(hopeful)
+    crowd_a, crowd_b = (_crowd(own, far, camera, first, last) for own, far in ((a, b), (b, a)))
+    a, b = a[rows], b[rows]
+    rivals = [_rivals(own, far, camera, first, last) for own, far in ((a, b), (b, a))]
+    return Links(crowd_a, crowd_b, rows, a, b, camera, *rivals)
 
 
-def _rivals(own: Ints, far: Ints, camera: Ints, first: Ints, last: Ints) -> tuple[csr_array, Doubles]:
+def _crowd(own: Ints, far: Ints, camera: Ints, first: Ints, last: Ints) -> Doubles:
+    """Number (P,) of pairs of the same own track whose far tracks, of one camera, overlap in time."""
+    group = own * (int(camera.max(initial=0)) + 1) + camera[far]
+    span = int(last.max(initial=0)) + 2
+    begin, end = group * span + first[far], group * span + last[far]
+    gone = np.searchsorted(np.sort(end), begin)
+    begun = np.searchsorted(np.sort(begin), end, "right")
+    return (begun - gone).astype(np.float64)
+
+
+def _rivals(own: Ints, far: Ints, camera: Ints, first: Ints, last: Ints) -> csr_array:
     cameras = int(camera.max(initial=0)) + 1
     order = np.argsort(own * cameras + camera[far], kind="stable")
     group = (own * cameras + camera[far])[order]
@@ -78,8 +94,7 @@ def _rivals(own: Ints, far: Ints, camera: Ints, first: Ints, last: Ints) -> tupl
     begin, end = np.maximum(first[far[i]], first[far[j]]), np.minimum(last[far[i]], last[far[j]])
     rival = (i != j) & (begin <= end)
     shape = (len(own), len(own))
-    table = coo_array((np.ones(int(rival.sum())), (i[rival], j[rival])), shape=shape).tocsr()
-    return table, 1.0 + np.asarray(table.sum(axis=1), np.float64).reshape(-1)
+    return coo_array((np.ones(int(rival.sum())), (i[rival], j[rival])), shape=shape).tocsr()
 
 
 def agree(links: Links, ratio: Doubles, kind: Ints, share: float = 0.5) -> Doubles:
@@ -90,12 +105,15 @@ def agree(links: Links, ratio: Doubles, kind: Ints, share: float = 0.5) -> Doubl
         ratio: (P,) log-likelihood ratio of each pair on its own.
         kind: (P,) class of each pair; how many pairs of a class are right is found from the pairs.
         share: that share to begin with: of possible partners, per class.
+
+    Hopeless pairs keep their ratio.
     """
-    if not len(ratio):
-        return np.zeros(0)
-    evidence = ratio + THIRD * _third(links, ratio)
-    crowd = 0.5 * np.log(links.crowd_a * links.crowd_b)
+    rows = links.rows
+    if not len(rows):
+        return ratio
     possible = np.bincount(kind, 1.0 / np.maximum(links.crowd_a, links.crowd_b))
+    evidence, kind = ratio[rows] + THIRD * _third(links, ratio[rows]), kind[rows]
+    crowd = 0.5 * np.log(links.crowd_a * links.crowd_b)[rows]
     shares = np.full(len(possible), share)
     odds = evidence
     for _ in range(SHARE_ROUNDS):
@@ -103,11 +121,13 @@ def agree(links: Links, ratio: Doubles, kind: Ints, share: float = 0.5) -> Doubl
         odds = _marginals(links, np.exp(np.minimum(evidence + prior[kind] - crowd, HIGHEST)))
         right = np.bincount(kind, 1.0 / (1.0 + np.exp(-odds)), minlength=len(possible))
         shares = np.clip(right / np.maximum(possible, 1e-9), 0.01, 0.95)
-    return odds
+    out = ratio.astype(np.float64)
+    out[rows] = odds
+    return out
 
 
 def _marginals(links: Links, psi: Doubles) -> Doubles:
-    """Log odds (P,) of the marginals of a matching with weights psi (P,) against both sides unmatched."""
+    """Log odds (Q,) of the marginals of a matching with weights psi (Q,) against both sides unmatched."""
     back = np.ones_like(psi)
     for _ in range(ITERATIONS):
         forth = psi / (1.0 + links.rivals_a @ (psi * back))
@@ -116,11 +136,11 @@ def _marginals(links: Links, psi: Doubles) -> Doubles:
 
 
 def _third(links: Links, ratio: Doubles) -> Doubles:
-    """Log-likelihood ratio (P,) that all third cameras together add to each pair."""
+    """Log-likelihood ratio (Q,) that all third cameras together add to each pair."""
     tracks = len(links.camera)
     weight = np.exp(np.clip(ratio, -MOST, MOST))
     rows, columns = np.concatenate([links.a, links.b]), np.concatenate([links.b, links.a])
-    crowd = np.concatenate([links.crowd_a, links.crowd_b])
+    crowd = np.concatenate([links.crowd_a[links.rows], links.crowd_b[links.rows]])
     table = csr_array((np.tile(weight, 2) * SEEN / crowd, (rows, columns)), shape=(tracks, tracks))
     plain = csr_array((np.tile(weight, 2), (rows, columns)), shape=(tracks, tracks))
     total = np.zeros(len(ratio))

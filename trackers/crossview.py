@@ -38,8 +38,9 @@ SETTLED = 1e-3
 """A start has converged when its evidence per frame changes by less than this."""
 NEGLIGIBLE = 1e-3
 """Pairs of boxes with less weight do not take part in a regression."""
-MOST_PAIRS, LEAST_FRAMES = 6000, 120
-"""About so many pairs of boxes teach a pair of cameras, but not fewer frames than this."""
+MOST_PAIRS, LEAST_PEOPLE = 6000, 720
+"""About so many pairs of boxes teach a pair of cameras, but not fewer people than this, counted in each
+frame in the view that shows fewer."""
 HINT = 6.0
 """Log-likelihood ratio, up or down, of a pair of boxes that the other cameras are certain about."""
 RESIDUAL = 0.02
@@ -75,11 +76,11 @@ class PairModel:
     share: float
     evidence: float
 
-    def log_ratio(self, one: _Coded, other: _Coded) -> Doubles:
-        """Log-likelihood ratio (N,), row by row: the same person against two boxes at random."""
-        forth = self.forth.log_density(one.feature, one.unit, other.target, other.unit) - other.null
-        back = self.back.log_density(other.feature, other.unit, one.target, one.unit) - one.null
-        return np.clip(0.5 * (forth + back), -LIMIT, LIMIT)
+    def log_ratio(self, one: _Coded, other: _Coded, i: Ints, j: Ints) -> Doubles:
+        """Log-likelihood ratio (N,) of rows i with rows j: the same person against two boxes at random."""
+        forth = self.forth.log_density(one.feature, one.unit, other.target, other.unit, i, j)
+        back = self.back.log_density(other.feature, other.unit, one.target, one.unit, j, i)
+        return np.clip(0.5 * (forth - other.null[j] + back - one.null[i]), -LIMIT, LIMIT)
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class CrossView:
         out = np.empty(len(i))
         for start in range(0, len(i), chunk):
             rows = slice(start, start + chunk)
-            first, second = _rows(one, i[rows]), _rows(other, j[rows])
-            out[rows] = pair.log_ratio(first, second) if a < b else pair.log_ratio(second, first)
+            i_, j_ = i[rows], j[rows]
+            out[rows] = pair.log_ratio(one, other, i_, j_) if a < b else pair.log_ratio(other, one, j_, i_)
         return out
 
 
@@ -213,7 +214,7 @@ def _thinned(a: View, b: View, common: Ints) -> Ints:
     """Every n-th common tick, so that a crowd does not cost more than it teaches."""
     boxes = [np.bincount(np.searchsorted(common, v.tick[np.isin(v.tick, common)])) for v in (a, b)]
     wanted = int(np.ceil((boxes[0] * boxes[1]).sum() / MOST_PAIRS))
-    return common[:: max(1, min(wanted, len(common) // LEAST_FRAMES))]
+    return common[:: max(1, min(wanted, int(np.minimum(*boxes).sum()) // LEAST_PEOPLE))]
 
 
 def _common_frames(a: View, b: View, common: Ints) -> _Frames:
@@ -247,7 +248,6 @@ def _maximise(
     hint: Doubles | None = None,
 ) -> _Learned:
     """Expectation-maximisation from one start; the ratio is trusted little by little (annealing)."""
-    first, second = _rows(one, frames.row_a), _rows(other, frames.row_b)
     prior_a, prior_b = (RESIDUAL * coded.target.var(axis=0) for coded in (one, other))
     crowd = np.sqrt(np.bincount(frames.frame, minlength=frames.shape[0])[frames.frame].astype(np.float64))
     ratio, share, before = np.zeros(len(frames.frame)) if hint is None else hint, 0.5, -np.inf
@@ -261,12 +261,13 @@ def _maximise(
         matched = probability[frames.frame, frames.slot_a, frames.slot_b]
         weight = matched * frames.weight * (emphasis if epoch < epochs // 3 else 1.0)
         used = weight > NEGLIGIBLE
-        weight, seen, partner = weight[used], _rows(first, used), _rows(second, used)
+        weight = weight[used]
+        seen, partner = _rows(one, frames.row_a[used]), _rows(other, frames.row_b[used])
         forth = chain(seen.feature, seen.unit, partner.target, partner.unit, weight, prior_b)
         back = chain(partner.feature, partner.unit, seen.target, seen.unit, weight, prior_a)
         share = float(np.clip(matched.sum() / frames.smaller, 0.05, 0.95))
         model = PairModel(forth, back, share, float(evidence.mean()))
-        ratio = model.log_ratio(first, second)
+        ratio = model.log_ratio(one, other, frames.row_a, frames.row_b)
         if trust == 1.0 and abs(model.evidence - before) < SETTLED:
             break
         before = model.evidence
@@ -279,5 +280,5 @@ def _code(xyxy: NDArray[np.floating], scale: ViewScale, density: Anybody) -> _Co
     return _Coded(target, (target - scale.mean) / scale.spread, feature, density.log_density(target))
 
 
-def _rows(coded: _Coded, rows: Ints | slice | NDArray[np.bool_]) -> _Coded:
+def _rows(coded: _Coded, rows: Ints) -> _Coded:
     return _Coded(coded.target[rows], coded.unit[rows], coded.feature[rows], coded.null[rows])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 __all__ = ["Anybody", "Chain", "Line", "anybody", "chain"]
 
 Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 FREEDOM = 2.5
 """Degrees of freedom of the residuals' t distribution: a box cut by a table is far off in one number and
@@ -91,10 +92,27 @@ class Line:
     variance: float
     doubt: Doubles
 
-    def log_density(self, feature: Doubles, target: Doubles) -> Doubles:
-        """Log density (N,) of numbers (N,) given features (N, P)."""
-        variance = self.variance * (1.0 + ((feature @ self.doubt) * feature).sum(axis=1))
-        residual = target - feature @ self.coefficients
+    def log_density(self, partner: Doubles, extra: Doubles, target: Doubles, rows: Ints) -> Doubles:
+        """Log density (N,) of numbers.
+
+        What the partners alone say is worked out once for each of them, not for each pair: of the columns
+        few belong to the pair.
+
+        Args:
+            partner: (A, P) features of the partners.
+            extra: (N, M) features of the pairs.
+            target: (N,) numbers.
+            rows: (N,) partner of each.
+        """
+        own, columns = partner.shape[1], extra.shape[1]
+        mean = (partner @ self.coefficients[:own])[rows]
+        doubt = ((partner @ self.doubt[:own, :own]) * partner).sum(axis=1)[rows]
+        if columns:
+            mean = mean + extra @ self.coefficients[own:]
+            among = extra @ self.doubt[own:, own:] + 2.0 * (partner @ self.doubt[:own, own:])[rows]
+            doubt = doubt + np.einsum("ij,ij->i", among, extra)
+        variance = self.variance * (1.0 + doubt)
+        residual = target - mean
         heavy = (FREEDOM + 1) / 2 * np.log1p(residual**2 / variance / FREEDOM)
         return np.asarray(_t_norm(FREEDOM, 1) - 0.5 * np.log(variance) - heavy)
 
@@ -141,38 +159,50 @@ class Chain:
 
     lines: tuple[Line, ...]
 
-    def log_density(self, feature: Doubles, partner: Doubles, target: Doubles, unit: Doubles) -> Doubles:
-        """Log density (N,) of descriptions.
+    def log_density(
+        self, feature: Doubles, partner: Doubles, target: Doubles, unit: Doubles, i: Ints, j: Ints
+    ) -> Doubles:
+        """Log density (N,) of descriptions j given partners i.
 
         Args:
-            feature: (N, P) of the partners; partner: (N, D) their standardised descriptions.
-            target: (N, D) descriptions; unit: the same, standardised.
+            feature: (A, P) of the partners; partner: (A, D) their standardised descriptions.
+            target: (B, D) descriptions; unit: the same, standardised.
+            i: (N,) rows of the partners; j: (N,) rows of the targets.
         """
-        total = np.zeros(len(target))
+        last = len(self.lines) - 1
+        extra = _with_earlier(partner[i], unit[j], last)
+        total = np.zeros(len(i))
         for k, line in enumerate(self.lines):
-            total += line.log_density(_with_earlier(feature, partner, unit, k), target[:, k])
+            pair = extra[:, : _columns(k, partner.shape[1])]
+            total += line.log_density(feature, pair, target[j, k], i)
         return total
 
 
 def chain(
     feature: Doubles, partner: Doubles, target: Doubles, unit: Doubles, weight: Doubles, prior: Doubles
 ) -> Chain:
-    """Fit a chain to weighted pairs; as in `Chain.log_density`, and weight (N,), prior (D,) variances."""
+    """Fit a chain to N weighted pairs, row by row: feature (N, P), partner, target, unit (N, D) as in
+    `Chain.log_density`, weight (N,), prior (D,) variances."""
+    dims = target.shape[1]
+    full = np.concatenate([feature, _with_earlier(partner, unit, dims - 1)], axis=1)
+    columns = [feature.shape[1] + _columns(k, partner.shape[1]) for k in range(dims)]
     return Chain(
-        tuple(
-            regress(_with_earlier(feature, partner, unit, k), target[:, k], weight, float(prior[k]))
-            for k in range(target.shape[1])
-        )
+        tuple(regress(full[:, : columns[k]], target[:, k], weight, float(prior[k])) for k in range(dims))
     )
 
 
-def _with_earlier(feature: Doubles, partner: Doubles, unit: Doubles, k: int) -> Doubles:
-    """Features of the partner, of the first k numbers of the box itself, and of both together."""
-    columns = [feature]
+def _with_earlier(partner: Doubles, unit: Doubles, k: int) -> Doubles:
+    """The first k numbers of the box itself, alone, with those before them and with its partner."""
+    columns = [np.zeros((len(unit), 0))]
     for q in range(k):
         z = unit[:, q : q + 1]
         columns += [z, 0.5 * z * unit[:, : q + 1], 0.5 * z * partner]
     return np.concatenate(columns, axis=1)
+
+
+def _columns(k: int, dims: int) -> int:
+    """Width of `_with_earlier`; that for fewer numbers is the left part of that for more."""
+    return k * (1 + dims) + k * (k + 1) // 2
 
 
 def _t_norm(freedom: float, dims: int) -> float:

@@ -23,6 +23,10 @@ SHIFTS = (0.23, 0.41, 0.59, 0.77)
 """Delays for the null, as shares of the recording; far from each other and from 0."""
 PRIOR_SHARE = 0.15
 """Share of right pairs among all pairs of tracks, before anything is known."""
+HOPELESS = -8.0
+"""Pairs with a lower log-likelihood ratio on their own can neither be right nor rivals of others."""
+MOST_NULL = 200_000
+"""Pairs with shifted clocks that are looked at, about: fewer shifts in a crowd, and then every n-th pair."""
 POSSIBLE_SHARE = 0.5
 """Share of people of one view seen in another, before anything is known."""
 
@@ -45,7 +49,7 @@ def weigh_pairs(scene: Scene, sums: Callable[[int], Pairs]) -> tuple[Pairs, Doub
 
 def judge(scene: Scene, pairs: Pairs, ratio: Doubles) -> Doubles:
     """Log odds (P,) that each pair of tracks is one person, given all ratios (P,)."""
-    links = link(pairs.a, pairs.b, scene.track_camera, *spans(scene))
+    links = link(pairs.a, pairs.b, scene.track_camera, *spans(scene), ratio > HOPELESS)
     # Pairs with a doubtful track are right less often: how often is found for them alone.
     doubtful = ~(scene.sure[pairs.a] & scene.sure[pairs.b])
     return agree(links, ratio, doubtful.astype(np.int64), POSSIBLE_SHARE)
@@ -65,7 +69,8 @@ def _null(scene: Scene, sums: Callable[[int], Pairs], pairs: Pairs) -> Pairs:
     Someone who stands still all the time matches at every shift; such right pairs are no null.
     """
     count = len(scene.tick_s)
-    parts = [sums(shift) for shift in sorted({int(share * count) for share in SHIFTS} - {0})]
+    enough = SHIFTS[: max(1, MOST_NULL // max(len(pairs.a), 1))]
+    parts = [sums(shift) for shift in sorted({int(share * count) for share in enough} - {0})]
     if not parts:
         return Pairs.empty()
     null = Pairs(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("a", "b", "score", "support")))
