@@ -27,7 +27,7 @@ from orveil.stages.sources import site_media
 from orveil.stages.truth import Truth, load_truth
 from orveil.stages.weights import ImportWeights, import_weights_node
 
-__all__ = ["Detector", "Recording", "find_candidates", "open_recording", "prepare"]
+__all__ = ["Detector", "Recording", "find_candidates", "open_recording", "prepare", "rendered"]
 
 
 @dataclass(frozen=True)
@@ -56,13 +56,19 @@ class Recording:
     truth: Truth
 
 
-def prepare(root: Path, seed: int, detector: Detector) -> Path:
-    """Render and detect whatever is missing; returns the folder of the tables."""
+def rendered(root: Path, seed: int) -> Path:
+    """The folder of a room, rendered first if it is not there."""
     site = root / str(seed)
     if not any((site / name).exists() for name in ("gt.json", "gt.json.gz")):
         subprocess.run(
             [sys.executable, "-m", "orveil.sim.site", "--seed", str(seed), "--out", str(site)], check=True
         )
+    return site
+
+
+def prepare(root: Path, seed: int, detector: Detector) -> Path:
+    """Render and detect whatever is missing; returns the folder of the tables."""
+    site = rendered(root, seed)
     made = find_candidates(site, site / "work", detector)
     tables = site / "tables" / detector.name
     tables.mkdir(parents=True, exist_ok=True)
