@@ -12,6 +12,9 @@ from pathlib import Path
 __all__ = ["limit_threads"]
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""PyTorch's threads wait for each other after every layer. Where another program needs one of the cores, those
+that wait awake take the time it would need to finish, and training becomes many times as slow."""
 SETTERS = (
     "scipy_openblas_set_num_threads64_",  # in numpy's wheels
     "scipy_openblas_set_num_threads",  # in scipy's
@@ -31,6 +34,8 @@ def limit_threads(threads: int) -> None:
     """
     for variable in VARIABLES:  # read by a library when it is loaded, and by child processes
         os.environ[variable] = str(threads)
+    for variable, value in WAITING.items():
+        os.environ.setdefault(variable, value)
     torch, cv2 = sys.modules.get("torch"), sys.modules.get("cv2")
     if torch is not None:
         torch.set_num_threads(threads)

@@ -7,6 +7,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 PROGRAM = """
 import json, os, sys
 import numpy
@@ -39,24 +41,14 @@ def test_loaded_libraries_get_the_number_of_threads_and_none_is_loaded_for_it() 
     assert all(count == min(2, os.cpu_count() or 1) for count in seen["blas"])
     if sys.platform == "linux" and sys.maxsize > 2**32:
         assert len(seen["blas"]) == 1
-"""Threads of PyTorch sleep while they wait, unless the user says otherwise."""
-
-from __future__ import annotations
-
-import os
-import subprocess
-import sys
-
-import pytest
-
-CODE = "import os, orveil.stages.mm_compat; print(os.environ['OMP_WAIT_POLICY'])"
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
 def test_waiting_threads_sleep_unless_told_otherwise(given: str | None, expected: str) -> None:
     environment = {key: value for key, value in os.environ.items() if key != "OMP_WAIT_POLICY"}
     environment |= {"OMP_WAIT_POLICY": given} if given else {}
-    done = subprocess.run(
-        [sys.executable, "-c", CODE], env=environment, capture_output=True, text=True, check=True
-    )
+    code = "import os\nfrom orveil.pipeline.threads import limit_threads\nlimit_threads(1)\n"
+    code += "print(os.environ['OMP_WAIT_POLICY'])"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [expected]
