@@ -13,7 +13,7 @@ __all__ = ["limit_threads"]
 
 VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""PyTorch's threads wait for each other after every layer. Where another program needs one of the cores, those
+"""PyTorch's threads wait for each other after every layer. Where another program needs a core, those
 that wait awake take the time it would need to finish, and training becomes many times as slow."""
 SETTERS = (
     "scipy_openblas_set_num_threads64_",  # in numpy's wheels
