@@ -15,7 +15,7 @@ from pathlib import Path
 from orveil.pipeline.errors import OrveilError, explain_os_error
 from orveil.pipeline.progress import Events, make_events
 from orveil.stages.bundle_check import verify_bundle
-from orveil.stages.cli_options import DECISIONS, add_decisions, add_run_options, number
+from orveil.stages.cli_options import DECISIONS, add_decisions, add_look, add_run_options, number
 from orveil.stages.redact import BlurSettings, RedactionLog, blur_video
 from orveil.stages.redaction.boxes_file import BoxesFile, BoxSource
 from orveil.stages.redaction.clock import timing_table
@@ -108,8 +108,7 @@ def _blur_parser() -> argparse.ArgumentParser:
                      help="cover exactly what this file says (`orveil analyse`)")  # fmt: skip
     add("--out", type=Path, required=True, help="folder for NAME.mp4 and its log NAME.json")
     add_decisions(parser)
-    add("--style", choices=("gaussian", "mosaic", "solid"), default=known.style, help="how (%(default)s)")
-    add("--shape", choices=("ellipse", "box"), default=known.shape, help="of a region (%(default)s)")
+    add_look(parser)
     add("--feather", type=number(float, 0, 1), default=known.feather, metavar="SHARE",
         help="share of the margin in which the mask fades in (%(default)s)")  # fmt: skip
     add("--cells", type=number(int, 1), default=known.cells, metavar="N",

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orveil.pipeline.errors import explain_os_error
-from orveil.stages.cli_options import add_decisions, number
+from orveil.stages.cli_options import add_decisions, add_look, number
 from orveil.stages.redaction.live import Live, LiveReport, live_parts
 from orveil.stages.redaction.live_sink import open_sink
 from orveil.stages.redaction.live_source import LiveSource
@@ -92,8 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--bundle", type=Path, required=True, help="bundle folder that `orveil adapt` made")
     add_decisions(parser)
     parser.set_defaults(hold_s=0.3)
-    add("--style", choices=CHOICES["style"], default=known.style, help="of a mask (%(default)s)")
-    add("--shape", choices=CHOICES["shape"], default=known.shape, help="of a mask (%(default)s)")
+    add_look(parser)
     add(
         "--rate",
         type=number(float, 0),

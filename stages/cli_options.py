@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from orveil.stages.redaction.log import CHOICES, BlurSettings
 
-__all__ = ["DECISIONS", "add_decisions", "add_run_options", "number"]
+__all__ = ["DECISIONS", "add_decisions", "add_look", "add_run_options", "number"]
 
 DECISIONS = ("target", "margin", "every", "hold_s", "kernel")
 """Settings that decide where something is covered; how it then looks is another matter."""
@@ -28,6 +28,13 @@ def add_decisions(parser: argparse.ArgumentParser) -> None:
         help="keep covering for this long where somebody is lost (%(default)s)")  # fmt: skip
     add("--kernel", choices=CHOICES["kernel"], default=known.kernel,
         help="carries detections over time; others are there to compare with (%(default)s)")  # fmt: skip
+
+
+def add_look(parser: argparse.ArgumentParser) -> None:
+    """How a covered region looks."""
+    known, add = BlurSettings(), parser.add_argument
+    add("--style", choices=CHOICES["style"], default=known.style, help="of a mask (%(default)s)")
+    add("--shape", choices=CHOICES["shape"], default=known.shape, help="of a mask (%(default)s)")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

@@ -4,11 +4,12 @@ A bundle is a folder with `bundle.json` and the files it names:
 
     {"schema": 1,
      "files": {"detector.onnx": "<sha256>"},        every file of the bundle but bundle.json
+     "model": "detector.onnx",                      the one to run; detector.onnx if not given
      "labels": ["person", "head"],                  position = number in the graph's `labels` output
      "long_side": 416,                              pictures are scaled so that the long side has this many px
      "score_floor": 0.05, "nms_iou": 0.65,          inside the graph; for information
      "thresholds": {"person": 0.3, "head": 0.25},   operating points per label, chosen for recall
-     ...}                                           further keys (provenance, metrics) are free
+     ...}                                           further keys (provenance, metrics): docs/bundle.md
 
 Graph: input `images` uint8 (B, H, W, 3) BGR, scaled, padded with 114 at the right and bottom to multiples
 of 32; outputs `boxes` float32 (N, 4) xyxy in input pixels, `scores` float32 (N,), `labels` int64 (N,),
@@ -58,7 +59,10 @@ class Boxes(NamedTuple):
 
 @dataclass(frozen=True)
 class Bundle:
-    """A checked bundle: every file it names is there, inside the folder, with the sha256 it should have."""
+    """A checked bundle: every file it names is there, inside the folder, with the sha256 it should have.
+
+    `model_file` is the model that is run: the one in floating point or the one in 8-bit integers.
+    """
 
     directory: Path
     labels: tuple[str, ...]
@@ -66,6 +70,7 @@ class Bundle:
     thresholds: Mapping[str, float]
     files: Mapping[str, str]
     sha256: str
+    model_file: str = MODEL
 
     @classmethod
     def load(cls, directory: Path) -> Bundle:
@@ -90,17 +95,20 @@ class Bundle:
             raise _bad(manifest, f"`files` does not name {MODEL}")
         for name, digest in files.items():
             _check_file(directory, name, digest)
+        model = content.get("model", MODEL)
+        if model not in files:
+            raise _bad(manifest, f"`model` is {model!r}, which `files` does not name")
         labels, thresholds = _labels(manifest, content)
         long_side = content.get("long_side")
         if not isinstance(long_side, int) or not 32 <= long_side <= 8192:
             raise _bad(manifest, "`long_side` is not a number of pixels between 32 and 8192")
         digest = hashlib.sha256(raw).hexdigest()
-        return cls(directory, labels, long_side, thresholds, files, digest)
+        return cls(directory, labels, long_side, thresholds, files, digest, model)
 
     @property
     def model(self) -> Path:
-        """The ONNX file."""
-        return self.directory / MODEL
+        """The ONNX file to run."""
+        return self.directory / self.model_file
 
     def number(self, label: str) -> int:
         """Position of a label in the graph's output, -1 where the model does not know it."""

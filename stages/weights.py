@@ -105,11 +105,7 @@ def write_weights_dir(
 
 def pass_weights(directory: Path, out: Path) -> None:
     """Pass weights on byte for byte, so that they keep their digest."""
-    try:
-        for name in (MODEL, CONFIG, INFO):
-            shutil.copyfile(directory / name, out / name)
-    except OSError as error:
-        raise explain_os_error(error, str(out)) from error
+    _copy(directory, out, (MODEL, CONFIG, INFO))
 
 
 def copy_weights(directory: Path, out: Path, reason: str, *, stopped: bool = False) -> WeightsInfo:
@@ -123,7 +119,7 @@ def copy_weights(directory: Path, out: Path, reason: str, *, stopped: bool = Fal
     """
     info = read_info(directory)
     training = {"iterations": 0, "skipped": reason, **({"stopped": True} if stopped else {})}
-    pass_weights(directory, out)
+    _copy(directory, out, (MODEL, CONFIG))
     copied = replace(info, training=training)
     _write_text(out / INFO, json.dumps(asdict(copied), indent=1, sort_keys=True) + "\n")
     return copied
@@ -133,6 +129,14 @@ def keep_log(work_dir: Path, out: Path) -> None:
     """Copy the training's log beside the weights, where there is one."""
     if (work_dir / LOSSES).is_file():
         _write_text(out / LOSSES, (work_dir / LOSSES).read_text("utf-8"))
+
+
+def _copy(directory: Path, out: Path, names: Sequence[str]) -> None:
+    try:
+        for name in names:
+            shutil.copyfile(directory / name, out / name)
+    except OSError as error:
+        raise explain_os_error(error, str(out)) from error
 
 
 def _write_text(path: Path, text: str) -> None:
