@@ -184,6 +184,11 @@ class ExportParams(Params):
     miss_cost: float = Field(
         9.0, gt=0, description="needless boxes that one missed person outweighs, when a threshold is chosen"
     )
+    int8: bool | Literal["auto"] = Field(
+        False,
+        description="a second model in 8-bit integers: true = the appliance runs it; auto = only where it "
+        "loses no recall and is faster here (measured, so another machine may decide otherwise)",
+    )
 
 
 class BlurParams(Params):

@@ -1,5 +1,5 @@
-"""Renders the pictures of a bundle's self-test, configs/selftest: two cameras of a simulated operating room, as
-they hang and upright. Needs OpenGL (scripts/setup_sim); making and checking a bundle does not.
+"""Renders the pictures of a bundle's self-test, configs/selftest: two cameras of a simulated operating
+room, as they hang and upright. Needs OpenGL (scripts/setup_sim); making and checking a bundle does not.
 
     .venv/bin/python scripts/render_selftest.py [FOLDER]
 """

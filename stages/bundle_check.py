@@ -1,12 +1,15 @@
 """Export, the appliance's side: does a bundle still give the boxes it was exported with? No PyTorch here.
 
-A bundle carries synthetic pictures and the boxes that PyTorch gave for them (`selftest.json`).
+A bundle carries pictures of a simulated operating room, and the boxes that each of its models has to give for
+them (`selftest.json`): those of PyTorch, and for integers those of the export.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +21,13 @@ from orveil.pipeline.errors import OrveilError
 from orveil.pipeline.geometry import as_boxes, iou
 from orveil.stages.runtime import Boxes, Bundle, OnnxDetector
 
-__all__ = ["SELFTEST", "compare", "refusal", "selftest_pictures", "verify_bundle"]
+__all__ = [
+    "BATCHES", "SELFTEST", "answers", "compare", "in_batches", "refusal", "selftest_pictures",
+    "verify_bundle",
+]  # fmt: skip
 
 SELFTEST = "selftest.json"
+BATCHES = (1, 2, 5)
 TIES = 0.005
 """Share of boxes that may lack a partner: two boxes that overlap exactly as much as suppression allows."""
 
@@ -83,75 +90,96 @@ def refusal(figures: dict[str, float], max_box_error_px: float, max_score_error:
     return ""
 
 
-def selftest_pictures(long_side: int, count: int = 4) -> list[NDArray[np.uint8]]:
-    """Rooms with simple figures, alternately landscape and portrait; the same on every machine.
-
-    Args:
-        long_side: longer side, px.
-        count: of pictures.
-    """
-    pictures = []
-    for number in range(count):
-        generator = np.random.default_rng(number)
-        sides = (long_side, long_side * 9 // 16)
-        width, height = sides if number % 2 == 0 else sides[::-1]
-        walls = generator.integers(60, 200, (6, 8, 3), dtype=np.uint8)
-        picture = np.asarray(cv2.resize(walls, (width, height), interpolation=cv2.INTER_NEAREST), np.uint8)
-        for _ in range(4):
-            x, y = (generator.random(2) * [width, 0.4 * height] + [0, 0.15 * height]).astype(int).tolist()
-            size = int(height * generator.uniform(0.25, 0.5))
-            shade = [int(v) for v in generator.integers(20, 230, 3)]
-            cv2.ellipse(picture, (x, y + size // 2), (size // 6, size // 2), 0, 0, 360, shade, -1)
-            cv2.circle(picture, (x, y), max(2, size // 9), (120, 150, 210), -1)
-        pictures.append(picture)
-    return pictures
+def selftest_pictures() -> list[NDArray[np.uint8]]:
+    """Pictures of a simulated operating room, two landscape and two portrait (scripts/render_selftest.py)."""
+    folder = files("orveil.configs") / "selftest"
+    names = sorted(item.name for item in folder.iterdir() if item.name.endswith(".jpg"))
+    return [_decoded((folder / name).read_bytes(), str(folder / name)) for name in names]
 
 
-def verify_bundle(directory: Path) -> dict[str, float]:
-    """Repeat the export's parity check on this machine.
+def answers(found: Sequence[Boxes], max_box_error_px: float, max_score_error: float) -> dict[str, Any]:
+    """What `selftest.json` says about one model: its boxes on the pictures, and how far others may be off."""
+    return {
+        "expected": [
+            {"xyxy": b.xyxy.tolist(), "score": b.score.tolist(), "label": b.label.tolist()} for b in found
+        ],
+        "max_box_error_px": max_box_error_px,
+        "max_score_error": max_score_error,
+    }
+
+
+def verify_bundle(directory: Path) -> list[dict[str, Any]]:
+    """Repeat the export's parity check on this machine: every model, at every batch size.
 
     Args:
         directory: of the bundle.
 
     Returns:
-        Figures of `compare`.
+        For each model and batch size `model`, `batch`, `used` (whether the appliance runs this model) and the
+        figures of `compare`.
 
     Raises:
         OrveilError: a file is missing or changed, or the boxes are not those of the export.
     """
     bundle = Bundle.load(directory)
     if SELFTEST not in bundle.files:
-        raise OrveilError(
-            f"the bundle has no {SELFTEST}", where=str(directory), remedy="export the bundle again"
-        )
+        raise _stale(f"the bundle has no {SELFTEST}", directory)
     test: dict[str, Any] = json.loads((directory / SELFTEST).read_text("utf-8"))
-    pictures = [_read_picture(directory / name) for name in test["pictures"]]
-    expected = [
-        Boxes(
-            as_boxes(item["xyxy"]),
-            np.asarray(item["score"], np.float32),
-            np.asarray(item["label"], np.int64),
-        )
-        for item in test["expected"]
+    if bundle.model_file not in test.get("models", {}):
+        raise _stale(f"{SELFTEST} says nothing about {bundle.model_file}", directory)
+    pictures = [_decoded((directory / name).read_bytes(), str(directory / name)) for name in test["pictures"]]
+    return [
+        {"model": name, "used": name == bundle.model_file, **figures}
+        for name, about in sorted(test["models"].items())
+        for figures in _verify_model(replace(bundle, model_file=name), about, pictures, test["score_floor"])
     ]
-    found = OnnxDetector(bundle).detect(pictures)
-    figures = compare(expected, found, float(test["score_floor"]), float(test["max_score_error"]))
-    reason = refusal(figures, float(test["max_box_error_px"]), float(test["max_score_error"]))
-    if reason:
-        raise OrveilError(
-            f"the bundle does not detect here what it detected when it was exported: {reason}",
-            where=str(directory),
-            remedy="install the onnxruntime version of the lock file, or export on this kind of machine",
-        )
-    return figures
 
 
-def _read_picture(path: Path) -> NDArray[np.uint8]:
-    picture = cv2.imread(str(path), cv2.IMREAD_COLOR)
+def _verify_model(
+    bundle: Bundle, about: Mapping[str, Any], pictures: Sequence[NDArray[np.uint8]], floor: float
+) -> Iterator[dict[str, Any]]:
+    """Compare one model at each batch size with what `selftest.json` says about it."""
+    expected = [
+        Boxes(as_boxes(item["xyxy"]), np.asarray(item["score"], np.float32), np.asarray(item["label"]))
+        for item in about["expected"]
+    ]
+    detector = OnnxDetector(bundle)
+    for batch in BATCHES:
+        figures = compare(expected, in_batches(detector, pictures, batch), floor, about["max_score_error"])
+        reason = refusal(figures, about["max_box_error_px"], about["max_score_error"])
+        if reason:
+            raise OrveilError(
+                f"{bundle.model_file} in batches of {batch} does not detect here what it detected when "
+                f"it was exported: {reason}",
+                where=str(bundle.directory),
+                remedy="install the onnxruntime version of the lock file, or export on this kind of machine",
+            )
+        yield {"batch": batch, **figures}
+
+
+def in_batches(detector: OnnxDetector, pictures: Sequence[NDArray[np.uint8]], batch: int) -> list[Boxes]:
+    """Boxes of each picture, found in batches of pictures of its size; the last ones are filled up."""
+    found: list[Boxes | None] = [None] * len(pictures)
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for number, picture in enumerate(pictures):
+        groups.setdefault(picture.shape, []).append(number)
+    for members in groups.values():
+        for start in range(0, len(members), batch):
+            chosen = members[start : start + batch]
+            filled = (chosen * batch)[:batch]
+            for number, boxes in zip(filled, detector.detect([pictures[i] for i in filled]), strict=True):
+                found[number] = boxes
+    return [boxes for boxes in found if boxes is not None]
+
+
+def _stale(what: str, directory: Path) -> OrveilError:
+    return OrveilError(what, where=str(directory), remedy="export the bundle again")
+
+
+def _decoded(content: bytes, where: str) -> NDArray[np.uint8]:
+    picture = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
     if picture is None:
         raise OrveilError(
-            "a picture of the bundle's self-test cannot be read",
-            where=str(path),
-            remedy="copy the bundle again",
+            "a picture of the self-test cannot be read", where=where, remedy="copy the bundle again"
         )
     return np.asarray(picture, dtype=np.uint8)

@@ -84,11 +84,12 @@ def export(arguments: Sequence[str]) -> int:
     )
     parser.add_argument("--verify", metavar="BUNDLE", type=Path, required=True, help="bundle folder to check")
     folder = parser.parse_args(arguments).verify
-    figures = verify_bundle(folder)
-    print(
-        f"{folder}: right; {figures['boxes']:.0f} boxes, at most {figures['max_box_error_px']:.2g} px and "
-        f"{figures['max_score_error']:.2g} in score from those of the export"
-    )
+    for row in verify_bundle(folder):
+        print(
+            f"{folder}: {row['model']}{' (used)' if row['used'] else ''}, batches of {row['batch']}: right; "
+            f"{row['boxes']:.0f} boxes, at most {row['max_box_error_px']:.2g} px and "
+            f"{row['max_score_error']:.2g} in score from those of the export"
+        )
     return 0
 
 

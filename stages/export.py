@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,35 +14,44 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orveil.pipeline.errors import OrveilError
-from orveil.pipeline.geometry import PAD_MULTIPLE, Fit, as_boxes
+from orveil.pipeline.geometry import PAD_MULTIPLE, Fit
 from orveil.pipeline.kinds import BundleKind, MediaKind, PosesKind, PseudoLabelsKind, WeightsKind
 from orveil.pipeline.settings import ExportParams
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
 from orveil.pipeline.tables import read_table
-from orveil.pipeline.types import PERSON, MediaFiles
-from orveil.stages.bundle_check import SELFTEST, compare, refusal, selftest_pictures, verify_bundle
-from orveil.stages.datasets import read_pictures
-from orveil.stages.operating_point import Hits, OperatingPoint, choose, count_hits
+from orveil.pipeline.types import MediaFiles
+from orveil.stages.bundle_check import (
+    BATCHES,
+    SELFTEST,
+    answers,
+    compare,
+    in_batches,
+    refusal,
+    selftest_pictures,
+    verify_bundle,
+)
+from orveil.stages.export_frames import calibration_pictures, hits_of, judged_frames, spread
+from orveil.stages.export_int8 import INT8, MAX_BOX_PX, MAX_SCORE, Verdict, judge
+from orveil.stages.operating_point import OperatingPoint, choose
 from orveil.stages.runtime import BUNDLE_SCHEMA, Boxes, Bundle, OnnxDetector, letterbox, sha256_of
-from orveil.stages.targets import ALL_CLASSES, FrameTargets, training_targets
-from orveil.stages.weights import CLASS_LABELS, read_info
+from orveil.stages.targets import FrameTargets
+from orveil.stages.weights import read_info
 
-__all__ = ["Export", "verify_bundle"]
+__all__ = ["Export"]
 
 MODEL, MANIFEST = "detector.onnx", "bundle.json"
-BATCHES = (1, 2, 5)
 SMALLER = 0.75
-JUDGED_FRAMES = 80
-ENOUGH_LABELS = 30
-MIN_IOU = {"person": 0.5, "head": 0.3, "face": 0.3}
 PACKAGES = ("orveil", "torch", "onnx", "onnxruntime")
 
 
 class Export:
-    """Export `student` to ONNX, compare it with PyTorch on the site's frames, and choose its thresholds."""
+    """Export `student` to ONNX, compare it with PyTorch on the site's frames, and choose its thresholds.
+
+    With `int8` a second model in integers is made and judged (`orveil.stages.export_int8`).
+    """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
@@ -65,23 +74,30 @@ class Export:
         """Write the bundle.
 
         Raises:
-            OrveilError: the exported model differs from PyTorch's by more than the gate allows.
+            OrveilError: the exported model differs from PyTorch's by more than the gate allows, or the one in
+                integers does although the site file demands it.
         """
         del shard
         maker = _Maker(params, inputs, out, self.needs.threads)
         maker.write_model()
-        targets, pictures = _judged_frames(inputs, maker.long_side, context)
-        context.progress(0, 3, "parity")
+        targets, pictures = judged_frames(inputs, maker.long_side, context)
+        context.progress(0, 4, "parity")
         gate = maker.parity(pictures)
-        context.progress(1, 3, "recall and thresholds")
+        context.progress(1, 4, "recall and thresholds")
         points, recall = maker.operating_points(targets, pictures)
-        context.progress(2, 3, "self-test")
-        maker.write_selftest()
-        manifest = maker.manifest({"parity": gate, "recall": recall}, points)
+        context.progress(2, 4, "integers")
+        int8 = Verdict(False, "not asked for: `int8` in [export]")
+        if params.int8 and pictures:
+            maker.write_int8(calibration_pictures(inputs, maker.long_side, context))
+            int8 = maker.judge_int8(targets, pictures, points)
+        context.progress(3, 4, "self-test")
+        maker.write_selftest(int8.used)
+        gate_and_int8 = {"parity": gate, "recall": recall, "int8": int8.summary()}
+        manifest = maker.manifest(gate_and_int8, points, INT8 if int8.used else MODEL)
         text = json.dumps(manifest, indent=1, sort_keys=True, allow_nan=False) + "\n"
         (out / MANIFEST).write_text(text, "utf-8")
         verify_bundle(out)
-        context.progress(3, 3, "bundle verified")
+        context.progress(4, 4, "bundle verified")
 
 
 class _Maker:
@@ -92,6 +108,7 @@ class _Maker:
 
         self.params, self.inputs, self.out, self.threads = params, inputs, out, threads
         self._onnx = onnx_graph
+        self._own: list[Boxes] = []
         directory = inputs["student"].path
         self.info = read_info(directory)
         config = mm.load_config(directory / "config.py")
@@ -113,9 +130,43 @@ class _Maker:
         about = {"labels": json.dumps(self.labels), "weights_sha256": self.info.sha256}
         (self.out / MODEL).write_bytes(self._onnx.export_onnx(self.graph, self.suppression, about))
 
-    def onnx(self, long_side: int) -> OnnxDetector:
-        """ONNX Runtime on the exported file, before there is a manifest."""
-        bundle = Bundle(self.out, self.labels, long_side, {}, {}, "")
+    def write_int8(self, pictures: Sequence[NDArray[np.uint8]]) -> None:
+        """Write `detector.int8.onnx`, calibrated on pictures."""
+        from orveil.stages import onnx_int8  # imports onnx, which the command line does without
+
+        batches = []
+        for picture in pictures:
+            fit = Fit.of(picture.shape[1], picture.shape[0], self.long_side)
+            batches.append(letterbox(picture, fit)[None])
+        content = onnx_int8.quantise((self.out / MODEL).read_bytes(), batches, self.threads)
+        (self.out / INT8).write_bytes(content)
+
+    def judge_int8(
+        self,
+        targets: Sequence[FrameTargets],
+        pictures: Sequence[NDArray[np.uint8]],
+        points: Mapping[str, OperatingPoint],
+    ) -> Verdict:
+        """Decide about `detector.int8.onnx`; one that is not used is taken away again."""
+        floating, integer = self.onnx(self.long_side), self.onnx(self.long_side, INT8)
+        found, recall = integer.detect(pictures), {}
+        for number, name in enumerate(self.labels):
+            at = points[name].threshold
+            recall[name] = {
+                key: hits_of(boxes, targets, number, name).recall(at)
+                for key, boxes in (("torch", self._own), ("int8", found))
+            }
+        limits = (self.params.max_recall_drop, self.params.int8 is True)
+        verdict = judge((floating, integer), pictures, recall, self._own, limits)
+        if self.params.int8 is True and not verdict.used:
+            self._refuse(f"in 8-bit integers, {verdict.reason}")
+        if not verdict.used:
+            (self.out / INT8).unlink()
+        return verdict
+
+    def onnx(self, long_side: int, model: str = MODEL) -> OnnxDetector:
+        """ONNX Runtime on an exported file, before there is a manifest."""
+        bundle = Bundle(self.out, self.labels, long_side, {}, {}, "", model)
         return OnnxDetector(bundle, threads=self.threads)
 
     def torch(self, pictures: Sequence[NDArray[np.uint8]], long_side: int) -> list[Boxes]:
@@ -132,7 +183,7 @@ class _Maker:
 
     def parity(self, pictures: Sequence[NDArray[np.uint8]]) -> list[dict[str, Any]]:
         """Compare both on site frames: several batch sizes, two picture sizes, both orientations."""
-        few = [pictures[i] for i in _spread(len(pictures), max(BATCHES))] or selftest_pictures(self.long_side)
+        few = [pictures[i] for i in spread(len(pictures), max(BATCHES))] or selftest_pictures()
         turned = [np.ascontiguousarray(picture.transpose(1, 0, 2)) for picture in few]
         rows = []
         for long_side in (self.long_side, _smaller(self.long_side)):
@@ -155,14 +206,14 @@ class _Maker:
     ) -> tuple[dict[str, OperatingPoint], dict[str, dict[str, float]]]:
         """Thresholds by label, and the recall of ONNX beside that of PyTorch on the labelled frames."""
         theirs = self.onnx(self.long_side).detect(pictures)
-        own = self.torch(pictures, self.long_side)
+        self._own = own = self.torch(pictures, self.long_side)
         points, recall = {}, {}
         for number, name in enumerate(self.labels):
-            hits = _hits(theirs, targets, number, name)
+            hits = hits_of(theirs, targets, number, name)
             points[name] = choose(hits, self.params.score_floor, self.params.miss_cost)
             at = points[name].threshold
             recall[name] = {
-                "onnx": hits.recall(at), "torch": _hits(own, targets, number, name).recall(at),
+                "onnx": hits.recall(at), "torch": hits_of(own, targets, number, name).recall(at),
             }  # fmt: skip
             lost = recall[name]["torch"] - recall[name]["onnx"]
             if lost > self.params.max_recall_drop:
@@ -185,35 +236,33 @@ class _Maker:
                 remedy="report this with the versions of torch, onnx and onnxruntime; no bundle was written",
             )
 
-    def write_selftest(self) -> None:
-        """Synthetic pictures and the boxes PyTorch gives for them."""
-        pictures = selftest_pictures(self.long_side)
+    def write_selftest(self, int8: bool) -> None:
+        """Pictures of the simulator and the boxes that each model has to give for them."""
+        pictures = selftest_pictures()
         names = [f"selftest_{number}.png" for number in range(len(pictures))]
         for name, picture in zip(names, pictures, strict=True):
             done, content = cv2.imencode(".png", picture)
             assert done, "PNG encoding failed"
             (self.out / name).write_bytes(content.tobytes())
-        expected = [
-            {"xyxy": b.xyxy.tolist(), "score": b.score.tolist(), "label": b.label.tolist()}
-            for b in self.torch(pictures, self.long_side)
-        ]
-        content_json = {
-            "pictures": names,
-            "expected": expected,
-            "score_floor": self.params.score_floor,
-            "max_box_error_px": self.params.max_box_error_px,
-            "max_score_error": self.params.max_score_error,
-        }
+        own = self.torch(pictures, self.long_side)
+        models = {MODEL: answers(own, self.params.max_box_error_px, self.params.max_score_error)}
+        if int8:
+            found = in_batches(self.onnx(self.long_side, INT8), pictures, 1)
+            models[INT8] = answers(found, MAX_BOX_PX, MAX_SCORE)
+        content_json = {"pictures": names, "models": models, "score_floor": self.params.score_floor}
         (self.out / SELFTEST).write_text(json.dumps(content_json, sort_keys=True) + "\n", "utf-8")
 
-    def manifest(self, gate: Mapping[str, Any], points: Mapping[str, OperatingPoint]) -> dict[str, Any]:
-        """`bundle.json`; its first keys are the appliance's contract, the rest is for people."""
+    def manifest(
+        self, gate: Mapping[str, Any], points: Mapping[str, OperatingPoint], model: str
+    ) -> dict[str, Any]:
+        """`bundle.json`, see docs/bundle.md; its first keys are the appliance's contract."""
         media = read_table(MediaFiles, self.inputs["media"].path)
         videos = zip(media.session.tolist(), media.camera.tolist(), media.sha256.tolist(), strict=True)
         files = sorted(path.name for path in self.out.iterdir() if path.name != MANIFEST)
         return {
             "schema": BUNDLE_SCHEMA,
             "files": {name: sha256_of(self.out / name) for name in files},
+            "model": model,
             "labels": list(self.labels),
             "long_side": self.long_side,
             "score_floor": self.params.score_floor,
@@ -234,46 +283,6 @@ class _Maker:
             "licence": {"software": "Apache-2.0", "weights": "that of the weights named in provenance"},
             "versions": {name: importlib.metadata.version(name) for name in PACKAGES},
         }  # fmt: skip
-
-
-def _judged_frames(
-    inputs: Inputs, long_side: int, context: Context
-) -> tuple[list[FrameTargets], Sequence[NDArray[np.uint8]]]:
-    """Labelled frames to judge by, with targets in picture pixels: those held out if they are enough."""
-    held, _ = training_targets(inputs["labels"], inputs["poses"], "holdout")
-    if sum(int((target.labels == PERSON).sum()) for target in held) < ENOUGH_LABELS:
-        held += training_targets(inputs["labels"], inputs["poses"], "train")[0]
-    chosen = [held[i] for i in _spread(len(held), JUDGED_FRAMES)]
-    keys = [(target.session, target.camera, target.index) for target in chosen]
-    pictures = read_pictures(inputs["media"].path, keys, long_side, context.externals)
-    scaled = [
-        replace(
-            target,
-            xyxy=pictures.boxes(number, target.xyxy),
-            ignored=pictures.boxes(number, target.ignored),
-        )
-        for number, target in enumerate(chosen)
-    ]
-    return scaled, pictures.images
-
-
-def _hits(found: Sequence[Boxes], targets: Sequence[FrameTargets], number: int, name: str) -> Hits:
-    """Hits of one label of the model."""
-    label = CLASS_LABELS[name]
-    frames = []
-    for boxes, target in zip(found, targets, strict=True):
-        mine = boxes.label == number
-        hidden = np.isin(target.ignored_labels, (ALL_CLASSES, label))
-        frames.append(
-            (boxes.xyxy[mine], boxes.score[mine], target.xyxy[target.labels == label],
-             as_boxes(target.ignored[hidden]), target.ignored_scores[hidden])
-        )  # fmt: skip
-    return count_hits(frames, MIN_IOU[name])
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most `most` numbers below `count`, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int)).tolist() if count else []
 
 
 def _smaller(long_side: int) -> int:

@@ -126,8 +126,14 @@ def _columns(kind: type[Any], rows: Sequence[tuple[Any, ...]]) -> dict[str, list
     return {name: [row[i] for row in rows] for i, name in enumerate(kind.COLUMNS)}
 
 
-def write_labels(root: Path, *, nobody: bool = False, ignore_camera: str = "") -> InputRef:
-    """The true figures as pseudo labels; the last frame of each camera is held out."""
+def write_labels(
+    root: Path,
+    *,
+    nobody: bool = False,
+    ignore_camera: str = "",
+    persons: Mapping[tuple[str, int], NDArray[np.float32]] | None = None,
+) -> InputRef:
+    """The true figures, or the persons given by camera and frame, as labels; the last frame is held out."""
     folder = root / f"labels{nobody:d}{ignore_camera}"
     folder.mkdir(parents=True)
     labels, used = [], []
@@ -138,8 +144,11 @@ def write_labels(root: Path, *, nobody: bool = False, ignore_camera: str = "") -
             if not nobody:
                 state = IGNORE if camera == ignore_camera else POSITIVE
                 weight = 0.0 if state == IGNORE else 0.9
-                box = figure_box(camera, i)
-                labels.append((*key, i, 1, 1, box, PERSON, 0.9, weight, state, "detected", 1))
+                boxes = [figure_box(camera, i)] if persons is None else persons[camera, i]
+                for n, box in enumerate(boxes):
+                    labels.append(
+                        (*key, i + 100 * n, n + 1, n + 1, box, PERSON, 0.9, weight, state, "detected", 1)
+                    )
     write_table(PseudoLabels(**_columns(PseudoLabels, labels)), folder)
     write_table(FrameLabels(**_columns(FrameLabels, used)), folder)
     return ref("labels", folder)
