@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+from orveil.pipeline.errors import OrveilError
 from orveil.pipeline.kinds import MediaKind, PosesKind, PseudoLabelsKind, WeightsKind
 from orveil.pipeline.settings import DistilParams
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Shard
@@ -45,6 +46,12 @@ class Distil(TrainingStage):
         from orveil.stages import mm, mm_distil  # OpenMMLab loads slowly, and the graph is built without it
 
         config = mm.load_config(inputs["start"].path / "config.py")
+        if config.model.type != "RTMDet":
+            raise OrveilError(
+                f"the student is an {config.model.type}, and only an RTMDet can be exported",
+                where="distil.model",
+                remedy="leave it to teach (`detector`), and name an RTMDet as the student",
+            )
         teacher_config = mm.load_config(inputs["teacher"].path / "config.py")
         model = read_info(inputs["start"].path).source
         source = "teacher" if _same_model(config, teacher_config) else "start"

@@ -16,14 +16,14 @@ from orveil.stages.mm_data import Augment, DetectionSample, PoseSample, SampleSo
 from orveil.stages.mm_detector import Detector, Prediction, build_detector, dense_predictions, rect_input
 from orveil.stages.mm_heads import teacher_loss
 from orveil.stages.mm_hooks import Hook
-from orveil.stages.mm_losses import obeys_weights
 from orveil.stages.mm_pose import PoseEstimator, build_pose, crop_affine
-from orveil.stages.mm_train import TrainOptions, TrainResult, train, train_detector, train_pose
+from orveil.stages.mm_train import FINAL, TrainOptions, TrainResult, train, train_detector, train_pose
+from orveil.stages.mm_trust import obeys_weights
 from orveil.stages.mm_views import detection_item, pose_item
 from orveil.stages.mm_weights import load_weights, read_weights, write_weights
 
 __all__ = [
-    "Augment", "DetectionSample", "Detector", "Hook", "PoseEstimator", "PoseSample", "Prediction",
+    "FINAL", "Augment", "DetectionSample", "Detector", "Hook", "PoseEstimator", "PoseSample", "Prediction",
     "SampleSource", "TrainOptions", "TrainResult", "build_detector", "build_pose", "config_names",
     "crop_affine", "dense_predictions", "detection_item", "load_config", "load_weights", "obeys_weights",
     "pose_item", "read_weights", "rect_input", "resolved_config_text", "teacher_loss", "train",

@@ -7,6 +7,7 @@ A config file of this project declares
   and `channels`: the model's output channel of each (a COCO model has 80, of which one is used);
 - `model`: the model in mmengine's registry form;
 - `freeze_bn` (optional): train with BatchNorm in eval mode, because it was folded into the convolutions;
+- `lr_scale` (optional, a detector): factors on the learning rate by a part of a parameter's name; "" is all;
 - `input_size` (pose): width and height of the crop.
 
 A config is Python and runs when it is read: use only configs that you trust. Reading one loads neither torch

@@ -1,8 +1,10 @@
-"""OpenMMLab room, detector: build an RTMDet and run it fast on whole pictures.
+"""OpenMMLab room, detector: build one and run it fast on whole pictures.
 
 The picture is scaled so that its longer side has a chosen length, and padded at the right and the bottom to
-multiples of 32 ("rect": no letterbox). Backbone, neck and head are called directly and the boxes of a whole
-batch are decoded at once; the result equals mmdet's own `predict` (tests/test_mm_detector.py).
+multiples of 32 ("rect": no letterbox). Of an RTMDet, backbone, neck and head are called directly and the
+boxes of a whole batch are decoded at once; the result equals mmdet's own `predict`
+(tests/test_mm_detector.py). Other detectors give their answers themselves (`answers`); threshold and
+suppression are the same for all.
 """
 
 from __future__ import annotations
@@ -22,7 +24,9 @@ from mmengine.config import Config
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-import orveil.stages.mm_losses  # noqa: F401  registers the head of this project
+import orveil.stages.mm_detr
+import orveil.stages.mm_losses
+import orveil.stages.mm_rcnn  # noqa: F401  these register the models and heads of this project
 from orveil.stages.mm_compat import greedy_nms
 from orveil.stages.mm_weights import build_model
 
@@ -116,7 +120,7 @@ class Detector:
         return [r for r in results if r is not None]
 
     def raw(self, batch: Tensor) -> tuple[Tensor, Tensor]:
-        """Every cell's answer.
+        """Every cell's answer of an RTMDet.
 
         Args:
             batch: (B, 3, H, W) normalised pictures.
@@ -138,13 +142,24 @@ class Detector:
     @torch.inference_mode()
     def _predict_batch(self, images: list[Image]) -> list[Prediction]:
         inputs = [rect_input(image, self.long_side) for image in images]
-        scores, boxes = self.raw(self.normalise(np.stack([canvas for canvas, _ in inputs])))
+        batch = self.normalise(np.stack([canvas for canvas, _ in inputs]))
         height, width = images[0].shape[:2]
         w, h = inputs[0][1]
-        to_source = boxes.new_tensor([width / w, height / h, width / w, height / h])
-        limit = boxes.new_tensor([width, height, width, height])
-        boxes = torch.minimum((boxes * to_source).clamp_(min=0), limit)
-        return [self._select(s, b) for s, b in zip(scores.cpu(), boxes.cpu(), strict=True)]
+        to_source = batch.new_tensor([width / w, height / h, width / w, height / h])
+        limit = batch.new_tensor([width, height, width, height])
+        found = []
+        for scores, boxes in self._answers(batch, (w, h)):
+            boxes = torch.minimum((boxes * to_source).clamp_(min=0), limit)
+            found.append(self._select(scores.cpu(), boxes.cpu()))
+        return found
+
+    def _answers(self, batch: Tensor, content: tuple[int, int]) -> list[tuple[Tensor, Tensor]]:
+        """Scores (P, C) and boxes (P, 4) of each picture, before threshold and suppression."""
+        if hasattr(self.model, "answers"):
+            channels = self.channels.to(self.device)
+            answers: list[tuple[Tensor, Tensor]] = self.model.answers(batch, content, channels)  # type: ignore[operator]
+            return answers
+        return list(zip(*self.raw(batch), strict=True))
 
     def _select(self, scores: Tensor, boxes: Tensor) -> Prediction:
         cell, label = torch.nonzero(scores > self.score_threshold, as_tuple=True)

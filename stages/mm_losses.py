@@ -15,17 +15,13 @@ from typing import Any
 import torch
 from mmdet.models.dense_heads import RTMDetSepBNHead
 from mmdet.registry import MODELS
-from mmengine.config import Config
 from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-__all__ = [
-    "ALL_CHANNELS", "DenseTargets", "WeightedRTMDetHead", "inside", "obeys_weights", "quality_focal",
-]  # fmt: skip
+from orveil.stages.mm_trust import ALL_CHANNELS, channel_mask, over_workers, trust
 
-ALL_CHANNELS = -1
-"""Label of an ignored box that hides every class (a doubtful person hides a doubtful head, too)."""
+__all__ = ["DenseTargets", "WeightedRTMDetHead", "inside", "quality_focal"]
 
 
 @dataclass(frozen=True)
@@ -43,12 +39,6 @@ class DenseTargets:
     weight: Tensor
     boxes: Tensor
     box_weight: Tensor
-
-
-def obeys_weights(config: Config) -> bool:
-    """Whether label weights and ignored places reach the loss of a config's detector."""
-    head = config.model.get("bbox_head") or {}
-    return bool(head.get("type") == "WeightedRTMDetHead")
 
 
 def inside(points: Tensor, boxes: Tensor) -> Tensor:
@@ -85,9 +75,9 @@ class WeightedRTMDetHead(RTMDetSepBNHead):  # type: ignore[misc]
 
     def __init__(self, *args: Any, trained_channels: Sequence[int] | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        mask = torch.zeros(self.cls_out_channels)
-        mask[list(range(self.cls_out_channels)) if trained_channels is None else list(trained_channels)] = 1.0
-        self.register_buffer("channel_mask", mask, persistent=False)
+        self.register_buffer(
+            "channel_mask", channel_mask(self.cls_out_channels, trained_channels), persistent=False
+        )
 
     def flatten(self, cls_scores: Sequence[Tensor], bbox_preds: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """All levels in one row.
@@ -137,7 +127,7 @@ class WeightedRTMDetHead(RTMDetSepBNHead):  # type: ignore[misc]
         quality = torch.stack([target.quality for target in targets])
         weight = torch.stack([target.weight for target in targets]) * self.channel_mask
         box_weight = torch.stack([target.box_weight for target in targets]).flatten()
-        total = quality.sum().clamp(min=1.0)
+        total = over_workers(quality.sum())
         beta = getattr(self.loss_cls, "beta", 2.0)
         scores = self.loss_cls.loss_weight * (quality_focal(logits, quality, beta) * weight).sum() / total
         chosen = box_weight > 0
@@ -175,11 +165,11 @@ class WeightedRTMDetHead(RTMDetSepBNHead):  # type: ignore[misc]
             positive = (result.gt_inds > 0).nonzero()[:, 0]
             chosen = result.gt_inds[positive] - 1
             overlap = result.max_overlaps[positive].clamp(0, 1)
-            channel, trust = labelled.labels[chosen], _weights(labelled)[chosen]
+            channel, weights = labelled.labels[chosen], trust(labelled)[chosen]
             quality[positive, channel] = overlap
-            weight[positive, channel] = trust
+            weight[positive, channel] = weights
             box_targets[positive] = labelled.bboxes[chosen]
-            box_weight[positive] = overlap * trust
+            box_weight[positive] = overlap * weights
         return DenseTargets(quality, weight, box_targets, box_weight)
 
     def _background_weight(
@@ -187,9 +177,9 @@ class WeightedRTMDetHead(RTMDetSepBNHead):  # type: ignore[misc]
     ) -> Tensor:
         """(P, C): 1 in the open, a doubtful box's weight inside it, 0 in an ignored box."""
         weight = torch.ones_like(logits)
-        for box, channel, trust in zip(labelled.bboxes, labelled.labels, _weights(labelled), strict=True):
+        for box, channel, sure in zip(labelled.bboxes, labelled.labels, trust(labelled), strict=True):
             within = inside(points[:, :2], box[None])[:, 0]
-            weight[within, channel] = torch.minimum(weight[within, channel], trust)
+            weight[within, channel] = torch.minimum(weight[within, channel], sure)
         if ignored is None or not len(ignored.bboxes):
             return weight
         within = inside(points[:, :2], ignored.bboxes)
@@ -199,10 +189,3 @@ class WeightedRTMDetHead(RTMDetSepBNHead):  # type: ignore[misc]
             else:
                 weight[column, channel] = 0.0
         return weight
-
-
-def _weights(labelled: InstanceData) -> Tensor:
-    """(K,) weights of the boxes; ones where the data set gives none."""
-    if "weights" in labelled:
-        return labelled.weights  # type: ignore[no-any-return]
-    return labelled.bboxes.new_ones(len(labelled.bboxes))

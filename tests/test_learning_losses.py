@@ -14,7 +14,8 @@ import mmdet.models  # noqa: E402
 from mmdet.models.dense_heads import RTMDetSepBNHead  # noqa: E402
 from mmengine.structures import InstanceData  # noqa: E402
 
-from orveil.stages.mm_losses import ALL_CHANNELS, WeightedRTMDetHead, inside  # noqa: E402
+from orveil.stages.mm_losses import WeightedRTMDetHead, inside  # noqa: E402
+from orveil.stages.mm_trust import ALL_CHANNELS  # noqa: E402
 
 assert mmdet.models is not None
 SIZES = ((8, 12), (4, 6), (2, 3))
@@ -165,6 +166,7 @@ def test_weights_of_the_original_head_fit() -> None:
 @pytest.mark.parametrize("name", [n for n in mm.config_names() if not n.startswith("pose_")])
 def test_every_detector_that_comes_along_obeys_weights_and_ignored_places(name: str) -> None:
     config = mm.load_config(name)
-    head = mm.build_detector(config).bbox_head
-    assert isinstance(head, WeightedRTMDetHead)
+    assert mm.obeys_weights(config)
+    model = mm.build_detector(config)
+    head = model.roi_head if hasattr(model, "roi_head") else model.bbox_head
     assert head.channel_mask.nonzero()[:, 0].tolist() == sorted(config.channels)
