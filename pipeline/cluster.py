@@ -31,7 +31,7 @@ from orveil.pipeline.ray_workers import Board, Outcome, WorkerPool
 from orveil.pipeline.runlock import run_lock
 from orveil.pipeline.stage import InputRef
 
-__all__ = ["run_ray"]
+__all__ = ["connected", "run_ray"]
 
 OBJECT_STORE_BYTES = 120 * 2**20
 """Only references travel; Ray's own minimum is 75 MiB."""
@@ -57,7 +57,7 @@ def run_ray(
     """
     with run_lock(store.root):
         store.clean_leftovers()
-        with _connected(store, workers, address):
+        with connected(store.root / "logs" / "ray", workers, address):
             driver = _Driver(graph, store, events)
             events.begin({node.name: node.stage.name for node in graph}, past_seconds(graph, store))
             try:
@@ -205,8 +205,17 @@ def _outcome(reference: Any, work: Work) -> Outcome:
 
 
 @contextlib.contextmanager
-def _connected(store: Store, workers: int, address: str | None) -> Iterator[None]:
-    """A connection to Ray for the time of the run."""
+def connected(logs: Path, workers: int, address: str | None) -> Iterator[None]:
+    """A connection to Ray: the one that this process has, or one for the time of the block.
+
+    Args:
+        logs: folder for the logs of a cluster that is started here; what it holds is removed first.
+        workers: CPUs of a cluster that is started here.
+        address: of a running cluster; None starts one.
+
+    Raises:
+        OrveilError: the cluster cannot be reached or started.
+    """
     if ray.is_initialized():
         yield
         return
@@ -220,19 +229,28 @@ def _connected(store: Store, workers: int, address: str | None) -> Iterator[None
                 "num_cpus": workers,
                 "object_store_memory": OBJECT_STORE_BYTES,
                 "include_dashboard": False,
-                "_temp_dir": str(stack.enter_context(_short_path(store.root / "logs" / "ray"))),
+                "_temp_dir": str(stack.enter_context(_short_path(logs))),
             }
+        _connect(address, common)
+        stack.callback(ray.shutdown)
+        yield
+
+
+def _connect(address: str | None, options: dict[str, Any]) -> None:
+    """Start or reach a cluster. On a busy machine a start may outlast Ray's patience: it is tried twice."""
+    for last in (address is not None, True):
         try:
-            ray.init(address=address or "local", **common)
+            ray.init(address=address or "local", **options)
+            return
         except Exception as error:  # Ray raises the bare class where a start takes too long
+            if not last:
+                continue
             raise OrveilError(
                 f"cannot connect to Ray: {error}",
                 where=address or "a cluster on this machine",
                 remedy="check `address` under [run] in the site file and the load of the machine, or use "
                 'executor = "local"',
             ) from error
-        stack.callback(ray.shutdown)
-        yield
 
 
 @contextlib.contextmanager

@@ -123,6 +123,19 @@ class FinetuneParams(Params):
         0.99, ge=0, lt=1, description="of the moving average of the weights, which is the result; 0: none"
     )
     anchor: float = Field(0.0, ge=0, description="pull towards the starting weights (L2-SP)")
+    workers: int = Field(
+        1,
+        ge=1,
+        exclude_if=lambda workers: workers == 1,
+        description="processes, on as many CPUs or GPUs, that share each step's pictures; the result is the "
+        "same but for rounding",
+    )
+
+    @model_validator(mode="after")
+    def _enough_pictures(self) -> FinetuneParams:
+        if self.workers > self.batch_size:
+            raise ValueError(f"{self.workers} workers cannot share a batch of {self.batch_size} pictures")
+        return self
 
 
 class GuardParams(Params):

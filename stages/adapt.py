@@ -109,7 +109,7 @@ class _Plan:
 
     def finetune(self, suffix: str, detector: Node, anchor: Node) -> Node:
         inputs = {**self._of(suffix, "labels", "poses"), "weights": detector, "anchor": anchor}
-        return self._add("weights", suffix, Finetune(), self.site.finetune, inputs)
+        return self._add("weights", suffix, Finetune(self.site.finetune.workers), self.site.finetune, inputs)
 
     def guard(self, number: int, before: Node, after: Node) -> Node:
         """The better of two detectors, by what each found and what its labels say."""

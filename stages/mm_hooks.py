@@ -15,7 +15,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.dist import all_reduce_dict, is_main_process
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -31,9 +33,15 @@ __all__ = [
     "PullToStartHook",
     "ReseedHook",
     "SnapshotHook",
+    "describe",
 ]
 
 CHECKPOINT = "checkpoint.pth"
+
+
+def _bare(model: nn.Module) -> nn.Module:
+    """The model itself, where it is wrapped for a training over several processes."""
+    return model.module if is_model_wrapper(model) else model  # type: ignore[return-value]
 
 
 class ReseedHook(Hook):  # type: ignore[misc]
@@ -89,7 +97,7 @@ class PullToStartHook(Hook):  # type: ignore[misc]
         """Runs before the moving average is updated."""
         del batch_idx, data_batch, outputs
         step = self.strength * float(runner.optim_wrapper.get_lr()["lr"][0])
-        for name, parameter in runner.model.named_parameters():
+        for name, parameter in _bare(runner.model).named_parameters():
             parameter.lerp_(self.start[name].to(parameter.device), step)
 
 
@@ -110,7 +118,7 @@ class AtomicCheckpointHook(Hook):  # type: ignore[misc]
         """Save after every n-th iteration and after the last."""
         del batch_idx, data_batch, outputs
         done = runner.iter + 1
-        if done % self.every and done != runner.max_iters:
+        if not is_main_process() or (done % self.every and done != runner.max_iters):
             return
         folder = Path(runner.work_dir)
         temporary = folder / f"{CHECKPOINT}.part"
@@ -138,10 +146,25 @@ class SnapshotHook(Hook):  # type: ignore[misc]
     ) -> None:
         """Writes once."""
         del batch_idx, data_batch, outputs
-        if runner.iter + 1 == self.iteration:
-            write_weights(runner.model.state_dict(), Path(runner.work_dir) / self.name)
+        if runner.iter + 1 == self.iteration and is_main_process():
+            write_weights(_bare(runner.model).state_dict(), Path(runner.work_dir) / self.name)
 
 
+def describe(record: Mapping[str, float], total: int) -> str:
+    """Losses and time left, from a line of `losses.jsonl`.
+
+    Args:
+        record: the line.
+        total: iterations of the training.
+    """
+    left = record["seconds_per_iteration"] * (total - record["iteration"])
+    losses = [
+        f"{name.removeprefix('loss_')} {value:.3f}" for name, value in record.items() if name not in NO_LOSSES
+    ]
+    return f"{' '.join(losses)}, {left / 60:.1f} min left"
+
+
+NO_LOSSES = frozenset({"iteration", "seconds_per_iteration", "learning_rate"})
 WILD_LOSS = 1e6
 """Losses here are never negative; healthy ones are below 10, those of fresh weights below some thousands."""
 
@@ -193,25 +216,26 @@ class ProgressHook(Hook):  # type: ignore[misc]
                 remedy="lower the learning rate and remove this training's work directory",
             )
         done, total = runner.iter + 1, runner.max_iters
-        if done % self.every and done != total:
+        if not is_main_process() or (done % self.every and done != total):
             return
         seconds = (time.monotonic() - self.started) / max(1, done - self.first)
-        left = seconds * (total - done)
-        losses = " ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in self.losses.items())
-        if self.report:
-            self.report(done, total, f"{losses}, {left / 60:.1f} min left")
         record = {
             "iteration": done,
             "seconds_per_iteration": round(seconds, 4),
             "learning_rate": float(runner.optim_wrapper.get_lr()["lr"][0]),
             **{name: round(value, 5) for name, value in self.losses.items()},
         }
+        if self.report:
+            self.report(done, total, describe(record, total))
         with (Path(runner.work_dir) / "losses.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
     def _smooth(self, outputs: Mapping[str, Any]) -> None:
-        for name, value in outputs.items():
-            if isinstance(value, Tensor) and value.numel() == 1 and "loss" in name:
-                now = float(value.detach())
-                old = self.losses.get(name, now)
-                self.losses[name] = 0.9 * old + 0.1 * now
+        now = {
+            name: value.detach().clone()
+            for name, value in outputs.items()
+            if isinstance(value, Tensor) and value.numel() == 1 and "loss" in name
+        }
+        all_reduce_dict(now, "mean")  # each of several processes sees its part of the batch
+        for name, value in now.items():
+            self.losses[name] = 0.9 * self.losses.get(name, float(value)) + 0.1 * float(value)

@@ -3,6 +3,9 @@
 A run that is killed at any moment and started again with the same arguments ends with the same bytes of
 weights: data and random numbers are addressed by iteration, and the checkpoint (one file, replaced
 atomically) holds model, moving average, optimizer and schedule.
+
+Where a process group of torch exists, each of its processes calls the same function with the same arguments
+and takes its share of every batch (`orveil.stages.ray_training` starts them); the first writes the files.
 """
 
 from __future__ import annotations
@@ -21,7 +24,10 @@ import cv2
 import mmengine.optim
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.dist import barrier, get_dist_info, is_main_process
 from mmengine.hooks import EMAHook, Hook
+from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
 from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -41,9 +47,9 @@ from orveil.stages.mm_hooks import (
 )
 from orveil.stages.mm_pose import build_pose
 from orveil.stages.mm_views import (
+    Batches,
     DetectionViews,
     PoseViews,
-    Positions,
     TrainOptions,
     collate,
     detection_item,
@@ -52,15 +58,17 @@ from orveil.stages.mm_views import (
 from orveil.stages.mm_weights import read_checkpoint, write_weights
 
 __all__ = [
-    "TrainOptions", "TrainResult", "detection_item", "pose_item", "train", "train_detector", "train_pose",
+    "FINAL", "TrainOptions", "TrainResult", "detection_item", "pose_item", "train", "train_detector",
+    "train_pose",
 ]  # fmt: skip
 
 Progress = Callable[[int, int, str], None]
+ALL_PARAMETERS, FINAL = "", "final.safetensors"
 
 
 @dataclass(frozen=True)
 class TrainResult:
-    """Path and sha256 of the final weights, and the smoothed losses at the end."""
+    """Path and sha256 of the final weights ("" where another process writes it), and the smoothed losses."""
 
     weights: Path
     sha256: str
@@ -87,7 +95,8 @@ def train_detector(
         options: the schedule.
         init: weights to start from; None: fresh.
         hooks: further mmengine hooks.
-        lr_scale: factors on the learning rate, by the beginning of a parameter's name.
+        lr_scale: factors on the learning rate, by a part of a parameter's name, "" for all; stands over the
+            config's.
         progress: called with (done, total, text).
 
     Raises:
@@ -101,13 +110,15 @@ def train_detector(
             remedy="check that people are visible and that pseudo labelling kept some of them",
         )
     model = build_detector(config, init, seed=options.seed)
+    scale = {**config.get("lr_scale", {}), **(lr_scale or {})}
+    options = replace(options, learning_rate=options.learning_rate * scale.pop(ALL_PARAMETERS, 1.0))
     return train(
         model,
         DetectionViews(source, options),
         work_dir,
         _with_frozen_bn(options, config),
         hooks=hooks,
-        lr_scale=lr_scale,
+        lr_scale=scale,
         progress=progress,
     )
 
@@ -213,10 +224,13 @@ def train(
         work_dir: as in `train_detector`.
         options: the schedule; `augment`, `long_side` are the data set's business.
         hooks: further mmengine hooks.
-        lr_scale: factors on the learning rate, by the beginning of a parameter's name.
+        lr_scale: factors on the learning rate, by a part of a parameter's name.
         progress: called with (done, total, text).
     """
-    _claim(work_dir, options)
+    rank, workers = get_dist_info()
+    if rank == 0:
+        _claim(work_dir, options)
+    barrier()
     import_datasets_quietly()
     torch.set_num_threads(options.threads)
     cv2.setNumThreads(options.threads)
@@ -227,15 +241,15 @@ def train(
     first = int(read_checkpoint(checkpoint)["meta"]["iter"]) if checkpoint.is_file() else 0
     loader: DataLoader[Any] = DataLoader(
         dataset,
-        options.batch_size,
-        sampler=Positions(first * options.batch_size, options.iterations * options.batch_size),
+        batch_sampler=Batches(first, options.iterations, options.batch_size, rank, workers),
         num_workers=options.workers,
         collate_fn=collate,
     )
     shown = ProgressHook(progress)
     average = _average(options)
+    hooks = [*_hooks(model, options, shown, average), *hooks]
     runner = Runner(
-        model=model,
+        model=_shared(model) if workers > 1 else model,
         work_dir=str(work_dir),
         train_dataloader=loader,
         train_cfg={
@@ -246,7 +260,7 @@ def train(
         optim_wrapper=_optimizer(options, lr_scale or {}),
         param_scheduler=_schedule(options),
         default_hooks={"logger": None, "checkpoint": None, "sampler_seed": None, "timer": None},
-        custom_hooks=[*_hooks(model, options, shown, average), *hooks],
+        custom_hooks=hooks,
         load_from=str(checkpoint) if first else None,
         resume=bool(first),
         default_scope="mmdet",
@@ -255,11 +269,17 @@ def train(
         experiment_name=f"{work_dir.resolve()}".replace("/", "_")[-100:],
     )
     try:
-        trained = runner.train()
+        runner.train()
     except OSError as error:
         raise explain_os_error(error, str(work_dir)) from error
-    result = average.ema_model.module if average is not None else trained
-    return _finish(result, work_dir, shown.losses)
+    return _finish(average.ema_model.module if average is not None else model, work_dir, shown.losses)
+
+
+def _shared(model: nn.Module) -> nn.Module:
+    """The model of one of several processes, whose gradients are averaged."""
+    model = revert_sync_batchnorm(model).to(get_device())
+    devices = [torch.cuda.current_device()] if next(model.parameters()).is_cuda else None
+    return MMDistributedDataParallel(model, device_ids=devices, broadcast_buffers=False)  # type: ignore[no-any-return]
 
 
 def _average(options: TrainOptions) -> EMAHook | None:
@@ -290,8 +310,8 @@ def _finish(model: nn.Module, work_dir: Path, losses: Mapping[str, float]) -> Tr
             where=str(work_dir),
             remedy="lower the learning rate and remove this training's work directory",
         )
-    path = work_dir / "final.safetensors"
-    return TrainResult(path, write_weights(state, path), dict(losses))
+    path = work_dir / FINAL
+    return TrainResult(path, write_weights(state, path) if is_main_process() else "", dict(losses))
 
 
 def _claim(work_dir: Path, options: TrainOptions) -> None:

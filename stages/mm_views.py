@@ -31,7 +31,7 @@ from orveil.stages.mm_data import (
 from orveil.stages.mm_pose_data import crop_view, simcc_targets
 
 __all__ = [
-    "DetectionViews", "PoseViews", "Positions", "TrainOptions", "collate", "detection_item", "pose_item",
+    "Batches", "DetectionViews", "PoseViews", "TrainOptions", "collate", "detection_item", "pose_item",
 ]  # fmt: skip
 
 Floats = NDArray[np.float32]
@@ -84,17 +84,21 @@ class TrainOptions:
     workers: int = 0
 
 
-class Positions(Sampler[int]):
-    """Positions of a training from its iteration on."""
+class Batches(Sampler[list[int]]):
+    """Batches of positions, of one process of a training, from an iteration on.
 
-    def __init__(self, first: int, last: int) -> None:
-        self.first, self.last = first, last
+    All processes together take the batches that one alone would; each takes its part of every batch.
+    """
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self.first, self.last))
+    def __init__(self, first: int, iterations: int, batch_size: int, rank: int = 0, workers: int = 1) -> None:
+        self.iterations, self.batch_size = range(first, iterations), batch_size
+        self.part = range(batch_size * rank // workers, batch_size * (rank + 1) // workers)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return ([i * self.batch_size + place for place in self.part] for i in self.iterations)
 
     def __len__(self) -> int:
-        return self.last - self.first
+        return len(self.iterations)
 
 
 class Views(Dataset[Any]):

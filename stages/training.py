@@ -41,5 +41,5 @@ class TrainingStage:
             **{"augment": mm.Augment(), **own},
             seed=context.seed % SEED_RANGE,
             freeze_bn=True,
-            threads=self.needs.threads,
+            threads=max(1, self.needs.threads // getattr(params, "workers", 1)),
         )
