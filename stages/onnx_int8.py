@@ -53,6 +53,7 @@ def quantise(model: bytes, batches: Sequence[NDArray[np.uint8]], threads: int = 
     if not batches:
         raise ValueError("no picture to calibrate by")
     proto = onnx.load_from_string(model)
+    _name_directly(proto)
     _join_silu(proto)
     graph = _Graph(proto.graph)
     chosen = graph.chosen()
@@ -62,6 +63,18 @@ def quantise(model: bytes, batches: Sequence[NDArray[np.uint8]], threads: int = 
     ranges = _ranges(proto, [name for name in tensors if tensors[name] == name], batches, threads)
     _Writer(graph, chosen, {name: ranges[tensors[name]] for name in tensors}).write(proto.graph)
     return bytes(proto.SerializeToString(deterministic=True))
+
+
+def _name_directly(proto: Any) -> None:
+    """Take Identity nodes out: the exporter shares equal weights through them."""
+    other = {node.output[0]: node.input[0] for node in proto.graph.node if node.op_type == "Identity"}
+    kept = [node for node in proto.graph.node if node.output[0] not in other]
+    for node in kept:
+        for place, name in enumerate(node.input):
+            while name in other:
+                name = node.input[place] = other[name]
+    del proto.graph.node[:]
+    proto.graph.node.extend(kept)
 
 
 def _join_silu(proto: Any) -> None:
