@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orveil.trackers.crossview import View
-from orveil.trackers.doubles import frames_of, one_each
+from orveil.trackers.doubles import frames_of, without_nested
 
 SIZE = np.array([640.0, 480.0])
 CAMERAS = 3
@@ -65,7 +65,7 @@ def load(folder: Path) -> Mvor:
 def teaching_views(boxes: Boxes, least: float = 0.5) -> list[View]:
     """The confident boxes of each camera, doubles left out."""
     sure = boxes.select(boxes.score >= least)
-    kept = sure.select(one_each(frames_of(sure.camera, sure.tick), sure.xyxy, sure.score, sure.score < 0))
+    kept = sure.select(without_nested(frames_of(sure.camera, sure.tick), sure.xyxy, sure.score))
     views = []
     for camera in range(CAMERAS):
         part = kept.select(kept.camera == camera)

@@ -11,7 +11,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from orveil.pipeline.geometry import containment
 from orveil.pipeline.kinds import AssociationsKind, MediaKind, TracksKind
 from orveil.pipeline.media import upright_size
 from orveil.pipeline.settings import AssociateParams
@@ -22,6 +21,7 @@ from orveil.stages.camera_health import CameraHealth, camera_health, write_healt
 from orveil.stages.chunks import Recordings, of_chunk, unique_ids
 from orveil.trackers.clock import clock_offsets
 from orveil.trackers.crossview import CrossView, View, learn
+from orveil.trackers.doubles import frames_of, without_nested
 from orveil.trackers.ground import learn_ground, smooth_heads
 from orveil.trackers.ground_pairs import FloorTracks, floor_tracks, weigh_floor
 from orveil.trackers.grouping import Grouping, group
@@ -41,12 +41,10 @@ SURE_BOXES = 3
 """So many confident boxes make a track sure; fewer where it is shorter."""
 LEARN_EVERY_S = 0.4
 """Neighbouring frames teach nearly the same: each counts for its share of this time."""
-DOUBLE = 0.8
-"""Of two confident boxes of one frame, one containing this much of the other, only the better teaches."""
 PERSON_SCORE = 0.3
 """Boxes from here on help to place the cameras."""
 NESTED = 0.6
-"""Of those, one containing this much of a better one is left out."""
+"""Of those, one containing this much of a better one, or contained in one, is left out."""
 PART_EPOCHS = 25
 SETTLED_FRAMES = 300
 """Independent frames from which a pair of cameras is judged by what was learned freely, not by the floor."""
@@ -56,7 +54,7 @@ class Associate:
     """media, tracks -> Associations: one shard per session."""
 
     name: ClassVar[str] = "associate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {"media": MediaKind, "tracks": TracksKind}
     produces: ClassVar[type[ArtifactType]] = AssociationsKind
@@ -208,29 +206,16 @@ def _views(scene: Scene, files: MediaFiles, cameras: list[str], max_frames: int)
         file = int(np.flatnonzero(files.camera == name)[0])
         size = upright_size(int(files.width[file]), int(files.height[file]), int(files.rotation[file]))
         rows = np.flatnonzero((scene.camera == c) & usable[scene.tick] & (scene.score >= SURE_SCORE))
-        rows = _without_doubles(scene, rows)
+        rows = without_nested(frames_of(scene.camera, scene.tick, rows), scene.xyxy, scene.score)
         weight = share * scene.score[rows].astype(np.float64)
         views.append(View(scene.tick[rows], scene.xyxy[rows], weight, np.array(size, np.float64)))
     return views, share
 
 
-def _without_doubles(scene: Scene, rows: Ints, limit: float = DOUBLE) -> Ints:
-    """Rows without those that another, better row of the same tick contains or is contained in."""
-    order = rows[np.lexsort((-scene.score[rows], scene.tick[rows]))]
-    kept: list[int] = []
-    for group_rows in np.split(order, np.flatnonzero(np.diff(scene.tick[order])) + 1):
-        nested = containment(scene.xyxy[group_rows], scene.xyxy[group_rows]) > limit
-        alive: list[int] = []
-        for k in range(len(group_rows)):
-            if not nested[k, alive].any():
-                alive.append(k)
-        kept += group_rows[alive].tolist()
-    return np.array(kept, np.int64)
-
-
 def _floor(scene: Scene, sizes: list[Doubles]) -> FloorTracks:
     """The boxes of the cameras that could be placed on one floor."""
-    rows = _without_doubles(scene, np.flatnonzero(scene.score >= PERSON_SCORE), NESTED)
+    frames = frames_of(scene.camera, scene.tick, np.flatnonzero(scene.score >= PERSON_SCORE))
+    rows = without_nested(frames, scene.xyxy, scene.score, NESTED)
     heads = smooth_heads(scene, sizes)
     return floor_tracks(scene, learn_ground(scene, rows, sizes, heads), heads)
 

@@ -10,7 +10,6 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from orveil.pipeline.geometry import iou
 from orveil.pipeline.kinds import AssociationsKind, DetectionsKind, MediaKind, PseudoLabelsKind, TracksKind
 from orveil.pipeline.settings import PseudoLabelParams
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
@@ -29,9 +28,10 @@ from orveil.pipeline.types import (
 )
 from orveil.stages.chunks import Recordings, candidates_of, of_chunk, unique_ids
 from orveil.stages.coco import write_coco
-from orveil.stages.cues import SURE_SCORE, frame_groups
+from orveil.stages.cues import SURE_SCORE
 from orveil.stages.evidence import Evidence, Trust, sigmoid, weigh
 from orveil.stages.selection import choose_frames
+from orveil.trackers.doubles import frames_of, one_each
 
 __all__ = ["PseudoLabel", "discoveries", "label_session", "one_per_person"]
 
@@ -39,10 +39,6 @@ Bools = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-DOUBLE_IOU = 0.5
-"""Overlap from which two boxes of one frame are one person seen twice."""
-CERTAIN_IOU = 0.75
-"""Overlap from which they are, even where both are matched to different persons."""
 LEAST_POSITIVE = 0.5
 """Probability below which no box is positive."""
 SLACK, BOUND_Z = 1.5, 1.64
@@ -153,23 +149,8 @@ def one_per_person(tracks: Tracks, evidence: Evidence, usable: Bools) -> Ints:
     Returns:
         Rows, sorted.
     """
-    rows = np.flatnonzero(usable)
-    rows = rows[np.argsort(-evidence.log_odds[rows], kind="stable")]
-    kept: list[int] = []
-    person = evidence.person
-    for part in frame_groups(tracks, rows):
-        overlap = iou(evidence.xyxy[part], evidence.xyxy[part])
-        # Merging draws overlapping boxes together: people told apart are compared as they were found.
-        found = iou(tracks.xyxy[part], tracks.xyxy[part])
-        alive: list[int] = []
-        for k, row in enumerate(part):
-            others = part[alive]
-            apart = (person[row] >= 0) & (person[others] >= 0) & (person[others] != person[row])
-            double = np.where(apart, found[k, alive] > CERTAIN_IOU, overlap[k, alive] > DOUBLE_IOU)
-            if not double.any():
-                alive.append(k)
-        kept += part[alive].tolist()
-    return np.sort(np.array(kept, np.int64))
+    frames = frames_of(tracks.camera, tracks.index, np.flatnonzero(usable))
+    return one_each(frames, evidence.xyxy, evidence.log_odds, evidence.person, tracks.xyxy)
 
 
 def discoveries(log_odds: Doubles, track: Ints, trust: Trust, rate: float) -> Bools:

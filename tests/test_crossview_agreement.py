@@ -10,7 +10,7 @@ from hypothesis.extra.numpy import arrays
 
 from orveil.trackers.agreement import agree, link
 from orveil.trackers.density import anybody, chain, regress
-from orveil.trackers.doubles import frames_of, inside_better, one_each
+from orveil.trackers.doubles import frames_of, neighbours, one_each, without_nested
 from orveil.trackers.matching import match_marginals
 
 
@@ -27,8 +27,8 @@ def test_single_frames_are_judged_like_a_matching(ratio):
     n, m = ratio.shape
     odds = agree(grid(n, m), ratio.ravel(), np.zeros(n * m, int))
     probability = (1 / (1 + np.exp(-odds))).reshape(n, m)
-    # A dozen rounds of belief propagation leave a remainder where several partners are equally good.
-    assert (probability.sum(axis=0) <= 1.005).all() and (probability.sum(axis=1) <= 1.005).all()
+    # A dozen rounds of belief propagation leave a remainder where many partners are equally good.
+    assert (probability.sum(axis=0) <= 1.1).all() and (probability.sum(axis=1) <= 1.1).all()
     # With the share that was found, the marginals are those of the dense matching.
     share = np.clip(probability.sum() / min(n, m), 0.01, 0.95)
     dense, _ = match_marginals((ratio + np.log(share / (1 - share)) - 0.5 * np.log(n * m))[None])
@@ -76,18 +76,35 @@ def test_nothing_to_judge():
     assert agree(
         link(none, none, np.array([0, 1]), np.zeros(2, int), np.zeros(2, int)), np.zeros(0), none
     ).shape == (0,)
-    assert frames_of(none, none) == [] and one_each([], np.zeros((0, 4)), np.zeros(0), none > 0).shape == (0,)
+    assert frames_of(none, none) == [] and one_each([], np.zeros((0, 4)), np.zeros(0), none).shape == (0,)
 
 
-def test_a_box_inside_a_better_one_counts_with_a_partner_of_its_own():
-    xyxy = np.array([[0, 0, 100, 200], [20, 20, 70, 120], [300, 0, 400, 200], [305, 0, 400, 190.0]])
-    score, frames = np.array([0.9, 0.6, 0.9, 0.7]), frames_of(np.zeros(4, int), np.zeros(4, int))
-    assert inside_better(frames, xyxy, score, 0.5).tolist() == [False, True, False, True]
-    assert one_each(frames, xyxy, score, np.zeros(4, bool)).tolist() == [0, 2]
-    # The last one is on top of a better box: a partner in another view does not make it two people.
-    assert one_each(frames, xyxy, score, np.ones(4, bool)).tolist() == [0, 1, 2]
+def test_of_double_boxes_one_stays_unless_other_views_tell_two_people():
+    xyxy = np.array([[0, 0, 100, 200], [50, 0, 150, 200], [300, 0, 400, 200], [30, 0, 100, 200.0]])
+    worth, frames = np.array([0.6, 0.9, 0.9, 0.7]), frames_of(np.zeros(4, int), np.zeros(4, int))
+    nobody = np.full(4, -1)
+    # The first overlaps the last by .7 and the second by .33, the second overlaps the last by .42.
+    assert one_each(frames, xyxy, worth, nobody).tolist() == [1, 2, 3]
+    assert one_each(frames, xyxy, worth, np.array([4, -1, -1, 5])).tolist() == [0, 1, 2, 3]
+    assert one_each(frames, xyxy, worth, np.array([5, -1, -1, 5])).tolist() == [1, 2, 3]
+    # Boxes drawn together by merging are compared as they were found, but only between people told apart.
+    merged = np.tile(xyxy[:1], (4, 1))
+    assert one_each(frames, merged, worth, np.arange(4), xyxy).tolist() == [0, 1, 2, 3]
+    assert one_each(frames, merged, worth, nobody, xyxy).tolist() == [1]
     apart = frames_of(np.zeros(4, int), np.arange(4))
-    assert len(apart) == 4 and one_each(apart, xyxy, score, np.zeros(4, bool)).tolist() == [0, 1, 2, 3]
+    assert len(apart) == 4 and one_each(apart, merged, worth, nobody).tolist() == [0, 1, 2, 3]
+
+
+def test_boxes_inside_others_do_not_teach_and_are_told_from_their_neighbours():
+    xyxy = np.array([[0, 0, 100, 200], [20, 20, 70, 120], [300, 0, 400, 200.0], [0, 0, 400, 200]])
+    score, frames = np.array([0.9, 0.6, 0.9, 0.7]), frames_of(np.zeros(4, int), np.zeros(4, int))
+    assert without_nested(frames, xyxy, score).tolist() == [0, 2]
+    cue = neighbours(frames, xyxy, score)
+    np.testing.assert_allclose(cue[1], [0.9, 0.9 * 0.25, 0.9 * 0.25], atol=1e-6)
+    np.testing.assert_allclose(cue[3], [0.9 * 0.25, 0.9, 0.9 * 0.25], atol=1e-6)
+    assert (cue[[0, 2]] == 0).all(), "nothing better is near them"
+    some = frames_of(np.array(["a", "b", "a", "a"]), np.zeros(4, int), np.array([3, 0, 1]))
+    assert [rows.tolist() for rows in some] == [[3, 0], [1]]
 
 
 def test_variance_of_few_rows_is_not_taken_for_small():

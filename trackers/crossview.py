@@ -22,7 +22,7 @@ from scipy.sparse import csr_array
 
 from orveil.trackers.density import Anybody, Chain, anybody, chain
 from orveil.trackers.matching import match_marginals
-from orveil.trackers.views import ViewScale, describe, features, touches
+from orveil.trackers.views import ViewScale, boxes_of, describe, features, touches
 
 __all__ = ["CrossView", "PairModel", "View", "learn"]
 
@@ -109,6 +109,19 @@ class CrossView:
             i_, j_ = i[rows], j[rows]
             out[rows] = pair.log_ratio(one, other, i_, j_) if a < b else pair.log_ratio(other, one, j_, i_)
         return out
+
+    def log_density(self, camera: int, xyxy: NDArray[np.floating]) -> Doubles:
+        """Log density (N,) of boxes (N, 4) among those of anybody in this view; 0 if nothing was learned."""
+        coded = self.code(camera, xyxy)
+        return np.zeros(len(xyxy)) if coded is None else coded.null
+
+    def expected(self, a: int, b: int, xyxy: NDArray[np.floating]) -> Doubles | None:
+        """Where the people of boxes (N, 4) of camera a should be in camera b: boxes (N, 4) in pixels."""
+        pair, one, scale = self.pairs.get((min(a, b), max(a, b))), self.code(a, xyxy), self.scales[b]
+        if pair is None or one is None or scale is None:
+            return None
+        chain_ = pair.forth if a < b else pair.back
+        return boxes_of(chain_.expected(one.feature, one.unit, scale.mean, scale.spread), scale.size)
 
 
 def learn(

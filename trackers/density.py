@@ -177,6 +177,16 @@ class Chain:
             total += line.log_density(feature, pair, target[j, k], i)
         return total
 
+    def expected(self, feature: Doubles, partner: Doubles, mean: Doubles, spread: Doubles) -> Doubles:
+        """Descriptions (N, D) that partners, row by row, lead one to expect; mean and spread (D,) standardise
+        the descriptions of the view."""
+        unit = np.zeros((len(feature), 0))
+        for k, line in enumerate(self.lines):
+            columns = np.concatenate([feature, _with_earlier(partner, unit, k)], axis=1)
+            value = (columns @ line.coefficients - mean[k]) / spread[k]
+            unit = np.concatenate([unit, value[:, None]], axis=1)
+        return unit * spread + mean
+
 
 def chain(
     feature: Doubles, partner: Doubles, target: Doubles, unit: Doubles, weight: Doubles, prior: Doubles

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orveil.trackers.agreement import agree, link
-from orveil.trackers.pairing import Pairs, Scene, calibrate
+from orveil.trackers.pairing import Calibration, Pairs, Scene, calibrate
 
-__all__ = ["judge", "spans", "weigh_pairs"]
+__all__ = ["judge", "spans", "trust_in", "weigh_pairs"]
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -39,12 +39,16 @@ def weigh_pairs(scene: Scene, sums: Callable[[int], Pairs]) -> tuple[Pairs, Doub
         sums: gives the evidence of all pairs with the clocks shifted by a number of ticks.
     """
     pairs = sums(0)
+    return pairs, trust_in(scene, sums, pairs).log_ratio(pairs.score)
+
+
+def trust_in(scene: Scene, sums: Callable[[int], Pairs], pairs: Pairs) -> Calibration:
+    """What sums are worth, given those of all pairs with the true clocks; arguments as in `weigh_pairs`."""
     both = scene.sure[pairs.a] & scene.sure[pairs.b]
     null = _null(scene, sums, pairs)
     null_both = scene.sure[null.a] & scene.sure[null.b]
     # Doubtful tracks are right less often, but what a sum is worth can only be seen in sure ones.
-    trust = calibrate(pairs.score[both], null.score[null_both], PRIOR_SHARE)
-    return pairs, trust.log_ratio(pairs.score)
+    return calibrate(pairs.score[both], null.score[null_both], PRIOR_SHARE)
 
 
 def judge(scene: Scene, pairs: Pairs, ratio: Doubles) -> Doubles:

@@ -8,7 +8,7 @@ from itertools import combinations_with_replacement
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["TARGETS", "ViewScale", "describe", "features", "touches"]
+__all__ = ["TARGETS", "ViewScale", "boxes_of", "describe", "features", "touches"]
 
 Doubles = NDArray[np.float64]
 
@@ -41,6 +41,15 @@ def describe(xyxy: NDArray[np.floating], size: Doubles) -> Doubles:
     extent = np.maximum(box[:, 2:] - box[:, :2], 1e-3)
     middle = (box[:, 0] + box[:, 2]) / 2 - size[0] / unit / 2
     return np.stack([middle, box[:, 1] - size[1] / unit / 2, *np.log(extent).T], axis=1)
+
+
+def boxes_of(description: Doubles, size: Doubles) -> Doubles:
+    """Boxes (N, 4) in pixels of descriptions (N, 4), cut at the borders of the picture (size (2,))."""
+    unit = float(np.max(size))
+    middle, top = (description[:, k] + size[k] / unit / 2 for k in (0, 1))
+    width, height = np.exp(description[:, 2]), np.exp(description[:, 3])
+    box = np.stack([middle - width / 2, top, middle + width / 2, top + height], axis=1) * unit
+    return np.clip(box, 0.0, np.tile(size, 2))
 
 
 def touches(xyxy: NDArray[np.floating], size: Doubles) -> Doubles:
