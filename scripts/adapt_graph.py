@@ -69,7 +69,7 @@ def needed(folder: Path, work: Path, start: Start, sources: bool) -> Graph:
     """What has to run for the table of one room."""
     site = start.site(folder, work)
     graph = build_graph(site)
-    names = set(result_names(start.rounds).values()) | {"labels_final", "poses_final"}
+    names = set(result_names(start.rounds).values()) | {"labels_final", "poses_train", "poses_final"}
     _add_student(graph, site)
     _add_ceiling(graph, site, truth_of(folder))
     if sources:

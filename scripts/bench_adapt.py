@@ -9,7 +9,8 @@ by the graph of `orveil adapt` with the demo's settings. The supervised ceiling 
 on the same frames by the same schedule, with the true labels in place of the pseudo labels. Recall of bodies
 is at IoU 0.5 and the lowest score at which precision is 0.9, of heads at IoU 0.3 and precision 0.8. "way" is
 the share of the distance from off-the-shelf to the ceiling. Rooms from seed 900 are for reporting; tune on
-others. What is done already is not done again: an interrupted run goes on.
+others. What is done already is not done again: an interrupted run goes on. Whole-body pose is compared before
+and after its fine-tuning (`adapt_pose.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from adapt_graph import ROUNDS, Start, needed, result_names, sources_names
+from adapt_pose import PARTS, PoseRow, pose_rows
 from adapt_score import COLUMNS, Row, rows_of
 from bench_recovery import seeds_of
 from recovery_sites import rendered
@@ -30,12 +32,14 @@ from orveil.pipeline.local import run_local
 CEILING, FIRST = "supervised ceiling", "off-the-shelf"
 
 
-def adapt(sites: Path, work: Path, seed: int, start: Start, sources: bool) -> dict[str, Row]:
-    """Adapt one room and score every method, by name."""
+def adapt(
+    sites: Path, work: Path, seed: int, start: Start, sources: bool
+) -> tuple[dict[str, Row], dict[str, PoseRow]]:
+    """Adapt one room and score every method, and pose before and after, by name."""
     graph = needed(sites / str(seed), work / str(seed), start, sources)
     made = run_local(graph, Store(work / str(seed) / start.name))
     names = result_names(start.rounds) | (sources_names() if sources else {})
-    return rows_of(sites / str(seed), made, names)
+    return rows_of(sites / str(seed), made, names), pose_rows(sites / str(seed), made)
 
 
 def show(title: str, table: dict[str, list[Row]]) -> None:
@@ -46,6 +50,17 @@ def show(title: str, table: dict[str, list[Row]]) -> None:
         values = np.array([row.values() for row in rows], np.float64)
         text = "".join(f"{100 * value:10.1f}" for value in values.mean(axis=0))
         print(f"{name:34s}{text}   {way(table, name)}", flush=True)
+
+
+def show_poses(rooms: list[dict[str, PoseRow]]) -> None:
+    """Whole-body pose before and after its fine-tuning, means over rooms."""
+    parts = "".join(f"{'PCK ' + part:>10s}" for part in PARTS)
+    print(f"\n{'whole-body pose':34s}{parts}    OKS-AP      head")
+    for when in ("before", "after"):
+        rows = [room[when] for room in rooms]
+        values = [np.mean([row.pck[part] for row in rows]) for part in PARTS]
+        values += [np.mean([row.oks_ap for row in rows]), np.mean([row.head_recall for row in rows])]
+        print(f"{when:34s}" + "".join(f"{100 * value:10.1f}" for value in values), flush=True)
 
 
 def way(table: dict[str, list[Row]], name: str) -> str:
@@ -80,14 +95,17 @@ def main() -> None:
         options.detector, options.config, options.long_side, rounds=options.rounds, rate=options.rate
     )
     table: dict[str, list[Row]] = defaultdict(list)
+    poses: list[dict[str, PoseRow]] = []
     for seed in options.seeds:
         rendered(options.sites, seed)
-        found = adapt(options.sites, options.work, seed, start, options.sources)
+        found, posed = adapt(options.sites, options.work, seed, start, options.sources)
         show(f"room {seed}", {name: [row] for name, row in found.items()})
+        poses.append(posed)
         for name, row in found.items():
             table[name].append(row)
     if len(options.seeds) > 1:
         show(f"mean of {len(options.seeds)} rooms", table)
+    show_poses(poses)
 
 
 if __name__ == "__main__":
