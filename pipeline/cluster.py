@@ -36,6 +36,7 @@ __all__ = ["connected", "run_ray"]
 OBJECT_STORE_BYTES = 120 * 2**20
 """Only references travel; Ray's own minimum is 75 MiB."""
 POLL_S = 0.25
+STARTS = 3
 
 
 def run_ray(
@@ -237,13 +238,13 @@ def connected(logs: Path, workers: int, address: str | None) -> Iterator[None]:
 
 
 def _connect(address: str | None, options: dict[str, Any]) -> None:
-    """Start or reach a cluster. On a busy machine a start may outlast Ray's patience: it is tried twice."""
-    for last in (address is not None, True):
+    """Start or reach a cluster. On a busy machine a start may outlast Ray's patience: it is tried again."""
+    for attempt in range(STARTS):
         try:
             ray.init(address=address or "local", **options)
             return
         except Exception as error:  # Ray raises the bare class where a start takes too long
-            if not last:
+            if address is None and attempt + 1 < STARTS:
                 continue
             raise OrveilError(
                 f"cannot connect to Ray: {error}",

@@ -14,21 +14,18 @@ import orveil.stages.mm_compat  # noqa: F401  before any OpenMMLab import
 
 # isort: split
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
-import mmengine.optim
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.dist import barrier, get_dist_info, is_main_process
 from mmengine.hooks import EMAHook, Hook
 from mmengine.model import MMDistributedDataParallel, revert_sync_batchnorm
-from mmengine.registry import OPTIM_WRAPPERS
 from mmengine.runner import Runner
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
@@ -45,6 +42,7 @@ from orveil.stages.mm_hooks import (
     PullToStartHook,
     ReseedHook,
 )
+from orveil.stages.mm_optim import optimizer, schedule
 from orveil.stages.mm_pose import build_pose
 from orveil.stages.mm_views import (
     Batches,
@@ -159,52 +157,6 @@ def _with_frozen_bn(options: TrainOptions, config: Config) -> TrainOptions:
     return replace(options, freeze_bn=bool(config.get("freeze_bn", False)))
 
 
-@OPTIM_WRAPPERS.register_module(force=True)
-class BFloat16OptimWrapper(mmengine.optim.OptimWrapper):  # type: ignore[misc,name-defined]
-    """Mixed precision in bfloat16, without loss scaling, on the CPU too (mmengine's own asks for a GPU)."""
-
-    @contextmanager
-    def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Forward passes inside run in bfloat16 where that is safe."""
-        device = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device, torch.bfloat16):
-            yield
-
-
-def _optimizer(options: TrainOptions, lr_scale: Mapping[str, float]) -> dict[str, Any]:
-    return {
-        "type": "BFloat16OptimWrapper" if options.bfloat16 else "OptimWrapper",
-        "optimizer": {
-            "type": "AdamW",
-            "lr": options.learning_rate,
-            "weight_decay": options.weight_decay,
-        },
-        "paramwise_cfg": {
-            "norm_decay_mult": 0.0,
-            "bias_decay_mult": 0.0,
-            "bypass_duplicate": True,
-            "custom_keys": {prefix: {"lr_mult": factor} for prefix, factor in lr_scale.items()},
-        },
-        "clip_grad": {"max_norm": options.clip, "norm_type": 2},
-    }
-
-
-def _schedule(options: TrainOptions) -> list[dict[str, Any]]:
-    warmup = min(options.warmup, options.iterations // 2)
-    # A rise over one iteration would never reach the top: mmengine's rise takes end - begin - 1 steps.
-    warmup = warmup if warmup > 1 else 0
-    rise = {"type": "LinearLR", "start_factor": 0.02, "by_epoch": False, "begin": 0, "end": warmup}
-    fall = {
-        "type": "CosineAnnealingLR",
-        "by_epoch": False,
-        "begin": warmup,
-        "end": options.iterations,
-        "T_max": options.iterations - warmup,
-        "eta_min_ratio": options.final_rate,
-    }
-    return [rise, fall] if warmup > 0 else [fall]
-
-
 def train(
     model: nn.Module,
     dataset: Dataset[Any],
@@ -257,8 +209,8 @@ def train(
             "max_iters": options.iterations,
             "fast_forward_on_resume": True,
         },
-        optim_wrapper=_optimizer(options, lr_scale or {}),
-        param_scheduler=_schedule(options),
+        optim_wrapper=optimizer(options, lr_scale or {}),
+        param_scheduler=schedule(options),
         default_hooks={"logger": None, "checkpoint": None, "sampler_seed": None, "timer": None},
         custom_hooks=hooks,
         load_from=str(checkpoint) if first else None,

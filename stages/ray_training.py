@@ -1,4 +1,4 @@
-"""Learning: one training over several processes or machines: Ray Train's TorchTrainer around mmengine's Runner.
+"""Learning: one training over several processes or machines: Ray Train around mmengine's Runner.
 
 Every process calls the same function in a process group of torch (gloo on CPUs, nccl on GPUs); how batches
 are shared is the business of `orveil.stages.mm_train`. A process that dies takes the others down with it, and
@@ -32,6 +32,7 @@ ENVIRONMENT = {
     "RAY_TRAIN_V2_ENABLED": "1",
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.5",
     "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S": str(START_TIMEOUT_S),
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
 
@@ -50,18 +51,23 @@ def on_workers(train: Train, workers: int, work_dir: Path, iterations: int, prog
     Raises:
         OrveilError: what `train` raised; processes died again and again; too few GPUs; Ray does not start.
     """
-    from orveil.pipeline.cluster import connected  # Ray loads slowly
+    import ray  # loads slowly
+
+    from orveil.pipeline.cluster import connected
 
     os.environ.update(ENVIRONMENT)  # before ray.train is imported
     work_dir.mkdir(parents=True, exist_ok=True)
-    (work_dir / FAILED).unlink(missing_ok=True)
+    failed = work_dir / FAILED
+    failed.unlink(missing_ok=True)
+    ours = not ray.is_initialized()
     with connected(work_dir / "ray", workers, None):
         trainer = _trainer(train, workers, work_dir)
         ended: list[BaseException | None] = []
         # Not in the main thread: there Ray Train would take Ctrl-C for itself, for good.
         thread = threading.Thread(target=_fit, args=(trainer, ended), daemon=True)
         thread.start()
-        while thread.is_alive():
+        # A cluster of our own goes with us: nobody has to wait until an explained error was tried again.
+        while thread.is_alive() and not (ours and failed.is_file()):
             thread.join(REPORT_EVERY_S)
             _report(work_dir, iterations, progress)
     if ended != [None]:
@@ -107,7 +113,7 @@ def _fit(trainer: Any, ended: list[BaseException | None]) -> None:
 
 
 def _in_worker(about: Mapping[str, Any]) -> None:
-    """What each process does. An error that orveil explains is kept, and not tried again."""
+    """What each process does. An error that orveil explains is kept for the user, and not tried again."""
     failed = Path(about["work_dir"]) / FAILED
     if failed.is_file():
         raise OrveilError(**json.loads(failed.read_text("utf-8")))
@@ -115,8 +121,10 @@ def _in_worker(about: Mapping[str, Any]) -> None:
         about["train"](lambda done, total, text: None)
     except OrveilError as error:
         text = json.dumps({"what": error.what, "where": error.where, "remedy": error.remedy})
-        with contextlib.suppress(OSError):
-            failed.write_text(text, "utf-8")
+        with contextlib.suppress(OSError):  # every process may write, and the main one must read a whole file
+            part = failed.with_name(f"{FAILED}.{os.getpid()}")
+            part.write_text(text, "utf-8")
+            part.replace(failed)
         raise
 
 
