@@ -208,7 +208,8 @@ def main() -> None:
     off = shifts - np.where(fresh, 0.0, retrained)
     sums = np.array([togetherness(p, o + d) for p, o, d in zip(parts, odds, shifts, strict=True)])
     trust = Trust(
-        float(np.sqrt(np.mean(off[large] ** 2))), float(np.clip(np.divide(*sums.sum(axis=0)), 0, 1))
+        float(np.sqrt(np.mean(off[large] ** 2))),
+        NEW_LUCK * float(np.clip(np.divide(*sums.sum(axis=0)), 0, 1)),
     )
     for part, own, value, is_fresh in zip(parts, odds, shifts, fresh, strict=True):
         report(part, own + (0.0 if is_fresh else retrained), value, trust)

@@ -18,9 +18,10 @@ from orveil.pipeline.types import PERSON, Detections
 from orveil.stages.metrics import Predicted, match
 from orveil.stages.truth import Truth
 
-__all__ = ["IOU", "Row", "doubtful", "score"]
+__all__ = ["IOU", "Row", "best_prefix", "doubtful", "overlaps", "score"]
 
 Bools = NDArray[np.bool_]
+Doubles = NDArray[np.float64]
 
 IOU, GOOD = 0.5, 0.5
 
@@ -110,3 +111,31 @@ def score(truth: Truth, table: Any, chosen: NDArray[Any], hard: Bools, detected:
         low=int((counted & result.operating).sum()),
         low_right=int((right & result.operating).sum()),
     )
+
+
+def overlaps(truth: Truth, table: Any, xyxy: NDArray[np.floating]) -> tuple[Doubles, Doubles]:
+    """Largest overlap (N,) of each box (N, 4) of a table with a person of its frame; and the same where the
+    box is the best one of that person and right, else 0."""
+    persons, frame = truth.boxes[PERSON], truth.frames.rows(table)
+    largest, best = np.zeros(len(table)), np.zeros(len(table))
+    order = np.argsort(frame, kind="stable")
+    for row in range(len(persons)):
+        first, last = np.searchsorted(frame[order], (persons.frame[row], persons.frame[row] + 1))
+        mine = order[first:last]
+        if len(mine):
+            overlap = iou(persons.xyxy[[row]], xyxy[mine])[0]
+            largest[mine] = np.maximum(largest[mine], overlap)
+            top = mine[np.argmax(overlap)]
+            best[top] = max(best[top], overlap.max() if overlap.max() >= IOU else 0.0)
+    return largest, best
+
+
+def best_prefix(truth: Truth, table: Any, precision: float) -> NDArray[np.int64]:
+    """Rows of the longest list of best-scored rows of a table that has the given precision."""
+    order = np.argsort(-table.score, kind="stable")
+    ranked = table.select(order)
+    result = match(
+        truth.boxes[PERSON], Predicted.of(truth.frames, ranked, ranked.xyxy, ranked.score, True), IOU
+    )
+    good = np.flatnonzero(np.cumsum(result.truth >= 0) >= precision * np.arange(1, len(result.truth) + 1))
+    return np.asarray(order[: good[-1] + 1 if len(good) else 0])

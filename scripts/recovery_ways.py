@@ -1,14 +1,17 @@
-"""Benchmark part: the ways of choosing boxes that are compared: scores, the published rule, ours in parts."""
+"""Benchmark part: the ways of choosing boxes that are compared: scores, the published rule, ours in parts.
+
+And what the ground truth could choose from the same boxes.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from recovery_score import Row, doubtful, score
+from recovery_score import IOU, Row, best_prefix, doubtful, overlaps, score
 from recovery_sites import Recording
 
 from orveil.pipeline.geometry import containment, iou
@@ -23,12 +26,16 @@ from orveil.pipeline.types import (
 )
 from orveil.stages.associate import associate_session
 from orveil.stages.cues import SURE_SCORE, frame_groups
-from orveil.stages.pseudolabel import label_session
+from orveil.stages.evidence import sigmoid, weigh
+from orveil.stages.pseudolabel import label_session, one_per_person
 from orveil.stages.track import track_camera
 
 __all__ = ["Found", "find", "published_filter", "rows", "single_tracks", "track_all"]
 
 Ints = NDArray[np.int64]
+
+ENOUGH = 0.9
+"""Precision that all chosen boxes of a site must have together."""
 
 
 def track_all(frames: MediaIndex, candidates: Detections) -> Tracks:
@@ -84,7 +91,7 @@ def find(recording: Recording) -> Found:
     return Found(tracks, associate_session(recording.files, recording.frames, tracks, AssociateParams(), 0))
 
 
-def rows(recording: Recording, found: Found, rate: float) -> Iterator[tuple[str, Row]]:
+def rows(recording: Recording, found: Found, rates: Sequence[float]) -> Iterator[tuple[str, Row]]:
     """Every row of the table for one recording, by name."""
     persons, truth, tracks = recording.persons, recording.truth, found.tracks
     hard = doubtful(truth, persons)
@@ -93,18 +100,44 @@ def rows(recording: Recording, found: Found, rate: float) -> Iterator[tuple[str,
     paired = _paired(found)
     kept = published_filter(tracks, (paired | (tracks.score >= SURE_SCORE)) & ~tracks.interpolated)
     yield "published rule (no threshold)", score(truth, tracks, kept, hard, tracks.score)
-    params = PseudoLabelParams(false_discovery_rate=rate)
     nobody = Associations.empty()
     ways = {
-        "ours, no tracking": (single_tracks(persons), nobody),
-        "ours, no cross-view": (tracks, nobody),
-        "ours, per frame": (single_tracks(persons), _of_candidates(found)),
+        "no tracking": (single_tracks(persons), nobody),
+        "no cross-view": (tracks, nobody),
+        "per frame": (single_tracks(persons), _of_candidates(found)),
         "ours": (tracks, found.matches),
     }
-    for name, (boxes, matches) in ways.items():
-        labels = label_session(recording.files, recording.frames, boxes, matches, params, recording.heads)
-        yield name, of_labels(recording, labels, hard, labels.state == POSITIVE)
+    for rate in rates:
+        params = PseudoLabelParams(false_discovery_rate=rate)
+        for name, (boxes, matches) in ways.items():
+            labels = label_session(recording.files, recording.frames, boxes, matches, params, recording.heads)
+            yield f"{name} {rate:g}", of_labels(recording, labels, hard, labels.state == POSITIVE)
     yield "ours, or ignored", of_labels(recording, labels, hard, slice(None))
+    yield from limits(recording, found, hard)
+
+
+def limits(recording: Recording, found: Found, hard: NDArray[np.bool_]) -> Iterator[tuple[str, Row]]:
+    """What the same boxes hold at precision .9, if the ground truth said where to cut our ranking, which
+    tracks to believe, or which boxes."""
+    truth, tracks = recording.truth, found.tracks
+    evidence = weigh(recording.files, recording.frames, tracks, found.matches, recording.heads)
+    overlap, best = overlaps(truth, tracks, evidence.xyxy)
+    right = (overlap >= IOU).astype(np.float64)
+    share = np.bincount(evidence.track, right) / np.maximum(np.bincount(evidence.track), 1)
+    worth = {
+        "our ranking, best cut": evidence.log_odds,
+        "best tracks, by truth": share[evidence.track] + 1e-3 * sigmoid(evidence.log_odds),
+        "best boxes, by truth": best + 1e-3 * sigmoid(evidence.log_odds),
+    }
+    for name, value in worth.items():
+        kept = one_per_person(tracks, replace(evidence, log_odds=value), np.ones(len(tracks), np.bool_))
+        ranked = replace(
+            tracks.select(kept),
+            xyxy=evidence.xyxy[kept],
+            score=(np.argsort(np.argsort(value[kept], kind="stable")) / len(kept)).astype(np.float32),
+        )
+        chosen = best_prefix(truth, ranked, ENOUGH)
+        yield name, score(truth, ranked, chosen, hard, tracks.score[kept])
 
 
 def of_labels(recording: Recording, labels: PseudoLabels, hard: NDArray[np.bool_], chosen: Any) -> Row:

@@ -40,7 +40,10 @@ SURE_SCORE = 0.5
 SURE_BOXES = 3
 """So many confident boxes make a track sure; fewer where it is shorter."""
 LEARN_EVERY_S = 0.4
-"""Neighbouring frames teach nearly the same: each counts for its share of this time."""
+"""Neighbouring frames teach nearly the same: each counts for its share of this time, and half of it apart
+are those that are looked at."""
+JUDGE_EVERY_S = 0.4
+"""Pairs of tracks are compared so far apart in time."""
 PERSON_SCORE = 0.3
 """Boxes from here on help to place the cameras."""
 NESTED = 0.6
@@ -48,6 +51,9 @@ NESTED = 0.6
 PART_EPOCHS = 25
 SETTLED_FRAMES = 300
 """Independent frames from which a pair of cameras is judged by what was learned freely, not by the floor."""
+SHORT_S = 24.0
+"""In shorter recordings nothing is said about clocks and moves: where the floor is enough, nothing is learned
+besides."""
 
 
 class Associate:
@@ -97,6 +103,7 @@ class _Learned:
     names: list[tuple[str, int]]
     views: list[View]
     independence: float
+    floor: FloorTracks
     model: CrossView
     pairs: Pairs
     ratio: Doubles
@@ -127,14 +134,36 @@ def _learn(
     cameras = sorted(set(files.camera.tolist()))
     scene, names = _scene(cameras, frames, tracks)
     views, independence = _views(scene, files, cameras, params.max_frames)
-    model = learn(views, np.random.default_rng(seed), params.epochs, independence=independence)
-    pairs, ratio = weigh_pairs(scene, partial(sum_ratios, scene, model))
-    return _Learned(cameras, scene, names, views, independence, model, pairs, ratio)
+    floor = _floor(scene, [view.size for view in views])
+    if len(floor.rows) == len(cameras) and np.ptp(scene.tick_s) < SHORT_S:
+        model = CrossView((None,) * len(cameras), (None,) * len(cameras), {})
+    else:
+        model = learn(views, np.random.default_rng(seed), params.epochs, independence=independence)
+    looks = _spaced(scene)
+    pairs, ratio = weigh_pairs(looks, partial(sum_ratios, looks, model))
+    return _Learned(cameras, scene, names, views, independence, floor, model, pairs, ratio)
+
+
+def _spaced(scene: Scene) -> Scene:
+    """The scene at ticks JUDGE_EVERY_S apart."""
+    slot = np.floor((scene.tick_s - scene.tick_s[:1]) / JUDGE_EVERY_S + 1e-6)
+    first = np.unique(slot, return_index=True)[1]
+    number = np.full(len(scene.tick_s), -1, np.int64)
+    number[first] = np.arange(len(first))
+    rows = number[scene.tick] >= 0
+    return replace(
+        scene,
+        camera=scene.camera[rows],
+        tick=number[scene.tick[rows]],
+        track=scene.track[rows],
+        xyxy=scene.xyxy[rows],
+        score=scene.score[rows],
+        tick_s=scene.tick_s[first],
+    )
 
 
 def _associations(found: _Learned, session: NDArray[np.str_], params: AssociateParams) -> Associations:
-    scene, pairs, ratio = found.scene, found.pairs, found.ratio
-    floor = _floor(scene, [view.size for view in found.views])
+    scene, pairs, ratio, floor = found.scene, found.pairs, found.ratio, found.floor
     if len(floor.rows) > 1:
         # Where people were seen together long enough, what was learned freely knows lens and habits better.
         seen = {pair: _common_ticks(found.views, *pair) * found.independence for pair in found.model.pairs}
@@ -147,9 +176,10 @@ def _associations(found: _Learned, session: NDArray[np.str_], params: AssociateP
 def _health(found: _Learned, seed: int) -> list[CameraHealth]:
     scene, model = found.scene, found.model
     odds = judge(scene, found.pairs, found.ratio)
-    clocks = clock_offsets(scene, model, found.pairs, odds)
     relearn = partial(_learn_part, found.views, seed, found.independence)
-    return camera_health(found.cameras, clocks, find_move(scene, model, relearn))
+    move = find_move(scene, model, relearn)
+    clocks = clock_offsets(scene, model, found.pairs, odds, move.cameras if move is not None else ())
+    return camera_health(found.cameras, clocks, move)
 
 
 def _learn_part(views: list[View], seed: int, independence: float, ticks: NDArray[np.bool_]) -> CrossView:
@@ -196,7 +226,9 @@ def _scene(cameras: list[str], frames: MediaIndex, tracks: Tracks) -> tuple[Scen
 def _views(scene: Scene, files: MediaFiles, cameras: list[str], max_frames: int) -> tuple[list[View], float]:
     """The confident boxes of up to `max_frames` ticks, evenly chosen, doubled boxes left out; and how
     many independent frames a tick stands for."""
-    chosen = np.unique(np.linspace(0, max(len(scene.tick_s) - 1, 0), max_frames).astype(int))
+    span = float(np.ptp(scene.tick_s)) if len(scene.tick_s) else 0.0
+    count = min(max_frames, 1 + int(2 * span / LEARN_EVERY_S))
+    chosen = np.unique(np.linspace(0, max(len(scene.tick_s) - 1, 0), count).astype(int))
     usable = np.zeros(len(scene.tick_s), np.bool_)
     usable[chosen[: len(scene.tick_s)]] = True
     step = float(np.median(np.diff(scene.tick_s[usable]))) if usable.sum() > 1 else LEARN_EVERY_S

@@ -51,7 +51,7 @@ class PseudoLabel:
     """media, candidates, tracks, associations -> PseudoLabels and FrameLabels, piece by piece in time."""
 
     name: ClassVar[str] = "pseudolabel"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,

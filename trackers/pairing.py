@@ -69,7 +69,7 @@ def sum_ratios(scene: Scene, model: CrossView, shift: int = 0) -> Pairs:
         scene: boxes and tracks.
         model: what was learned about the views.
         shift: ticks by which the second camera of each pair is delayed (modulo the recording), for the
-            null; 0 is the truth.
+            null, which is about pairs of sure tracks only; 0 is the truth.
     """
     parts = [_sum_views(scene, model, a, b, shift) for a, b in sorted(model.pairs)]
     if not parts:
@@ -78,7 +78,8 @@ def sum_ratios(scene: Scene, model: CrossView, shift: int = 0) -> Pairs:
 
 
 def _sum_views(scene: Scene, model: CrossView, a: int, b: int, shift: int) -> Pairs:
-    rows_a, rows_b = np.flatnonzero(scene.camera == a), np.flatnonzero(scene.camera == b)
+    wanted = scene.sure[scene.track] | (shift == 0)
+    rows_a, rows_b = (np.flatnonzero((scene.camera == c) & wanted) for c in (a, b))
     one, other = model.code(a, scene.xyxy[rows_a]), model.code(b, scene.xyxy[rows_b])
     if one is None or other is None or not len(rows_a) or not len(rows_b):
         return Pairs.empty()
