@@ -5,8 +5,9 @@
 Rows: the embedded student (or a bundle's), the same with ReLU, and the widths of RTMDet-nano and RTMDet-tiny
 with random weights, which tell time but find nothing. All models take turns on each picture of the embedded
 site, so a busy machine slows all alike. Frames/s are those of the fastest tenth of the runs, which other work
-disturbed least; `CPU ms` is the median of this process's own time, and the bar is judged by its ratio. The graph
-alone is timed: scaled picture in, boxes out. The bar is 40 frames/s, and integers 1.4 times as fast as floating point.
+disturbed least; `CPU ms` is the median of this process's own time, and the bar is judged by its ratio. The
+graph alone is timed: scaled picture in, boxes out. The bar is 40 frames/s, and integers 1.4 times as fast as
+floating point.
 """
 
 from __future__ import annotations
