@@ -15,7 +15,7 @@ from orveil.stages.camera_health import (
     warnings_of,
     write_health,
 )
-from orveil.trackers.clock import ClockOffset, clock_offsets
+from orveil.trackers.clock import ClockOffset, clock_offsets, reconcile
 from orveil.trackers.crossview import View, learn
 from orveil.trackers.judging import judge, weigh_pairs
 from orveil.trackers.moved import Move, find_move
@@ -85,6 +85,20 @@ def test_healthy_cameras_raise_no_alarm_and_a_moved_one_does():
     found = find_move(scene, learned(scene), lambda ticks: learned(scene, ticks, restarts=1))
     assert found is not None and found.cameras == (1,)
     assert found.at_s == pytest.approx(SECONDS / 2, abs=10)
+    model = learned(scene)
+    pairs, ratio = weigh_pairs(scene, functools.partial(sum_ratios, scene, model))
+    clocks = clock_offsets(scene, model, pairs, judge(scene, pairs, ratio), moved=found.cameras)
+    assert [c.known for c in clocks] == [True, False, True] and not any(c.off for c in clocks)
+
+
+def test_a_clock_is_off_only_where_all_pairs_agree_by_how_much():
+    others = {(0, 1): (0.01, 0.3), (0, 2): (-0.02, 0.5), (1, 2): (0.0, 0.0)}
+    late = reconcile(4, {**others, (0, 3): (0.31, 5.0), (1, 3): (0.28, 4.0), (2, 3): (0.33, 6.0)})
+    assert [c.off for c in late] == [False, False, False, True]
+    assert late[3].late_s == pytest.approx(0.3, abs=0.05)
+    # A camera that was moved seems to lag by another time against each of the others.
+    moved = reconcile(4, {**others, (0, 3): (0.3, 5.0), (1, 3): (0.25, 4.0), (2, 3): (-0.1, 6.0)})
+    assert abs(moved[3].late_s) > 0.1 and not any(c.off for c in moved)
 
 
 def test_frames_without_time_say_nothing_about_clocks():

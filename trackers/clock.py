@@ -7,6 +7,7 @@ per camera. Standing people say nothing: what counts is how much better than no 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from orveil.trackers.crossview import CrossView
 from orveil.trackers.pairing import Pairs, Scene
 
-__all__ = ["ClockOffset", "clock_offsets"]
+__all__ = ["ClockOffset", "clock_offsets", "reconcile"]
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -35,6 +36,9 @@ CERTAIN = 3.0
 """Standard errors by which the best lag must be better than none, for a clock to be off."""
 LEAST_S = 0.06
 """Smaller offsets are not worth a word."""
+AGREED = 2.0
+"""Nor are those that are not so many times as large as what the lags of pairs disagree by: a late clock is
+late against everybody, by the same time."""
 
 
 @dataclass(frozen=True)
@@ -52,21 +56,27 @@ class ClockOffset:
     off: bool
 
 
-def clock_offsets(scene: Scene, model: CrossView, pairs: Pairs, odds: Doubles) -> list[ClockOffset]:
+def clock_offsets(
+    scene: Scene, model: CrossView, pairs: Pairs, odds: Doubles, moved: Collection[int] = ()
+) -> list[ClockOffset]:
     """Clock offset of each camera against the first one that could be compared.
 
     Args:
         scene: boxes and tracks.
         model: what was learned about the views.
         pairs: pairs of tracks; odds: (P,) their log odds of being one person.
+        moved: cameras about whose clocks nothing can be said: what was learned about them is a mixture of
+            two places, in which people seem to lag.
     """
     cameras = len(model.scales)
     lags: dict[tuple[int, int], tuple[float, float]] = {}
     for a, b in sorted(model.pairs):
+        if a in moved or b in moved:
+            continue
         found = _pair_lag(scene, model, a, b, pairs, odds)
         if found is not None:
             lags[a, b] = found
-    return _reconcile(cameras, lags)
+    return reconcile(cameras, lags)
 
 
 def _pair_lag(
@@ -138,7 +148,7 @@ def _peak(mean: Doubles) -> tuple[float, float] | None:
     return float(LAGS[k] + step * (LAGS[1] - LAGS[0])), float(gain.mean() / max(error, 1e-9))
 
 
-def _reconcile(cameras: int, lags: dict[tuple[int, int], tuple[float, float]]) -> list[ClockOffset]:
+def reconcile(cameras: int, lags: dict[tuple[int, int], tuple[float, float]]) -> list[ClockOffset]:
     """One offset per camera from the lags of pairs, by least squares; the first camera is the reference."""
     if not lags:
         return [ClockOffset(0.0, known=False, off=False)] * cameras
@@ -149,9 +159,11 @@ def _reconcile(cameras: int, lags: dict[tuple[int, int], tuple[float, float]]) -
         seen[[a, b]] = True
         gain[[a, b]] = np.maximum(gain[[a, b]], better)
     late = np.linalg.lstsq(design, value, rcond=None)[0]
+    spare = len(lags) - (int(seen.sum()) - 1)
+    apart = float(np.sqrt(((value - design @ late) ** 2).sum() / spare)) if spare > 0 else 0.0
     # Most clocks are right: the middle one is, and offsets are against it.
     late -= np.median(late[seen])
-    off = seen & (np.abs(late) >= LEAST_S) & (gain >= CERTAIN)
+    off = seen & (np.abs(late) >= max(LEAST_S, AGREED * apart)) & (gain >= CERTAIN)
     return [
         ClockOffset(float(late[c]) if seen[c] else 0.0, bool(seen[c]), bool(off[c])) for c in range(cameras)
     ]

@@ -85,11 +85,17 @@ class PairModel:
 
 @dataclass(frozen=True)
 class CrossView:
-    """What synchronised frames taught about all pairs of C cameras; pairs (a, b) have a < b."""
+    """What synchronised frames taught about all pairs of C cameras; pairs (a, b) have a < b.
+
+    `updates` is how often the parameters of a pair were set anew, summed over pairs and starts, and `looks`
+    how many pairs of synchronised pictures were looked at for that, each time they were.
+    """
 
     scales: tuple[ViewScale | None, ...]
     anybody: tuple[Anybody | None, ...]
     pairs: dict[tuple[int, int], PairModel]
+    updates: int = 0
+    looks: int = 0
 
     def code(self, camera: int, xyxy: NDArray[np.floating]) -> _Coded | None:
         """Boxes (N, 4) of one camera in the form that `log_ratio` takes; None if nothing was learned."""
@@ -151,20 +157,30 @@ def learn(
         for view, scale, density in zip(views, scales, densities, strict=True)
     ]
     found: dict[tuple[int, int], _Learned] = {}
+    tried: list[_Learned] = []
     for a, b in combinations(range(len(views)), 2):
         one, other = coded[a], coded[b]
         common = np.intersect1d(views[a].tick, views[b].tick)
         if one is None or other is None or len(common) * independence < ENOUGH:
             continue
         frames = _common_frames(views[a], views[b], _thinned(views[a], views[b], common))
-        found[a, b] = _learn_pair(frames, (one, other), rng, epochs, restarts)
+        starts = _learn_pair(frames, (one, other), rng, epochs, restarts)
+        found[a, b] = max(starts, key=lambda learned: learned.model.evidence)
+        tried += starts
     for (a, b), through in _detours(found, [len(v.tick) for v in views]).items():
         frames, one, other = found[a, b].frames, found[a, b].one, found[a, b].other
         hint = HINT * (2.0 * through - 1.0)
         again = _maximise(frames, one, other, np.ones(len(frames.frame)), epochs, hint)
+        tried.append(again)
         if again.model.evidence > found[a, b].model.evidence:
             found[a, b] = again
-    return CrossView(tuple(scales), tuple(densities), {pair: f.model for pair, f in found.items()})
+    return CrossView(
+        tuple(scales),
+        tuple(densities),
+        {pair: f.model for pair, f in found.items()},
+        sum(f.updates for f in tried),
+        sum(f.updates * f.frames.shape[0] for f in tried),
+    )
 
 
 @dataclass(frozen=True)
@@ -190,17 +206,18 @@ class _Learned:
     other: _Coded
     model: PairModel
     matched: Doubles
+    updates: int
 
 
 def _learn_pair(
     frames: _Frames, coded: tuple[_Coded, _Coded], rng: np.random.Generator, epochs: int, restarts: int
-) -> _Learned:
+) -> list[_Learned]:
     found = []
     for start in range(restarts):
         # The first start sees every frame equally, the others begin with a random emphasis on frames.
         emphasis = rng.gamma(0.3, size=frames.shape[0])[frames.frame] if start else np.ones(len(frames.frame))
         found.append(_maximise(frames, *coded, emphasis, epochs))
-    return max(found, key=lambda learned: learned.model.evidence)
+    return found
 
 
 def _detours(found: dict[tuple[int, int], _Learned], sizes: Sequence[int]) -> dict[tuple[int, int], Doubles]:
@@ -284,7 +301,7 @@ def _maximise(
         if trust == 1.0 and abs(model.evidence - before) < SETTLED:
             break
         before = model.evidence
-    return _Learned(frames, one, other, model, matched)
+    return _Learned(frames, one, other, model, matched, epoch + 1)
 
 
 def _code(xyxy: NDArray[np.floating], scale: ViewScale, density: Anybody) -> _Coded:

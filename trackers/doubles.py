@@ -16,6 +16,7 @@ __all__ = ["frames_of", "neighbours", "one_each", "without_nested"]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 Boxes = NDArray[np.floating]
+Scores = NDArray[np.floating]
 
 SAME = 0.5
 """Overlap (IoU) from which two boxes of one frame are one person seen twice."""
@@ -34,7 +35,7 @@ def frames_of(camera: NDArray[np.generic], tick: Ints, rows: Ints | None = None)
     return list(np.split(rows[order], np.flatnonzero(change) + 1)) if len(order) else []
 
 
-def without_nested(frames: list[Ints], xyxy: Boxes, score: Doubles, limit: float = INSIDE) -> Ints:
+def without_nested(frames: list[Ints], xyxy: Boxes, score: Scores, limit: float = INSIDE) -> Ints:
     """Rows, sorted, without those that a better one of the frame contains or is contained in by `limit`."""
     kept: list[int] = []
     for rows in frames:

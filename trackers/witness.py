@@ -213,7 +213,7 @@ def _place(scene: Scene, model: CrossView, partner: Ints) -> Doubles:
         if expected is not None:
             overlap[these] = _row_iou(expected, scene.xyxy[rows[these]])
     count = np.bincount(scene.track[rows], minlength=tracks)
-    return np.bincount(scene.track[rows], overlap, tracks) / np.maximum(count, 1)
+    return np.asarray(np.bincount(scene.track[rows], overlap, tracks) / np.maximum(count, 1))
 
 
 def _row_iou(a: Doubles, b: NDArray[np.floating]) -> Doubles:
