@@ -27,8 +27,10 @@ Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MODEL_FILE = "evidence.json"
-MATCH_WORTH, ALONE_WORTH = 2.0, -1.5
-"""Bounds of what a match, or the lack of one, can add."""
+MATCH_WORTH, ALONE_WORTH = 0.4, -1.5
+"""Bounds of what a match, or the lack of one, can add. A match tells that somebody is there, not that the
+box fits: of the wrong boxes that look probable, two thirds show somebody, and a match leaves those as they
+are."""
 CLUTTER_MEAN = -1.6
 """Mean log odds of the scores of a track below which it is clutter for counting matches; above 0, sure."""
 

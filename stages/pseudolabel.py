@@ -51,7 +51,7 @@ class PseudoLabel:
     """media, candidates, tracks, associations -> PseudoLabels and FrameLabels, piece by piece in time."""
 
     name: ClassVar[str] = "pseudolabel"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
@@ -209,7 +209,7 @@ def _table(
     gain = evidence.log_odds[kept] - evidence.alone[kept]
     source = np.full(len(kept), "temporal", dtype="U10")
     source[tracks.score[kept] >= SURE_SCORE] = "detected"
-    helped = (evidence.matched[kept] > 0) & (gain > 0.5) & (tracks.score[kept] < SURE_SCORE)
+    helped = (evidence.matched[kept] > 0) & (gain > 0.2) & (tracks.score[kept] < SURE_SCORE)
     source[helped & (sigmoid(evidence.alone[kept]) < 0.8)] = "cross_view"
     camera = tracks.camera[kept]
     first = np.searchsorted(camera, camera)
