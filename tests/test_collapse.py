@@ -39,7 +39,7 @@ def spoiled(folder: Path) -> Path:
     return folder
 
 
-SPOILT, LOUDER = 2.0, 2.0
+SPOILT, LOUDER = 3.0, 3.0
 
 
 def accepted(rounds: sites.Round) -> float:
