@@ -160,6 +160,11 @@ class _Graph:
                 if taken in self.maker and self.maker[taken].op_type != "Constant":
                     found.setdefault(taken, taken)
             found[name] = found[node.input[0]] if node.op_type in PASSES else name
+            if node.op_type == "Concat":
+                # With the scale of the whole, its parts are copied; with their own, they are computed.
+                for taken in node.input:
+                    if found.get(taken) == taken and self.maker[taken].op_type not in PASSES:
+                        found[taken] = name
         for node in chosen.values():
             # ReLU is the lower end of its convolution's range, and no operator of its own.
             if node.op_type == "Relu" and len(self.takers[node.input[0]]) == 1:
@@ -167,6 +172,9 @@ class _Graph:
             taken = any(taker.output[0] in chosen for taker in self.takers[node.output[0]])
             if node.op_type == "QuickGelu" and not taken:
                 found.pop(node.output[0])
+        for name in found:
+            while found[found[name]] != found[name]:
+                found[name] = found[found[name]]
         return found
 
 
