@@ -96,7 +96,8 @@ class Associate:
 
 @dataclass(frozen=True)
 class _Learned:
-    """One session, what synchronisation taught about its views, and what that says of pairs of tracks."""
+    """One session, what synchronisation taught about its views, and what that says of pairs of tracks: the
+    ratio (P,) of each on its own, and log odds (P,) given the others."""
 
     cameras: list[str]
     scene: Scene
@@ -107,6 +108,7 @@ class _Learned:
     model: CrossView
     pairs: Pairs
     ratio: Doubles
+    odds: Doubles
 
 
 def associate_session(
@@ -135,13 +137,14 @@ def _learn(
     scene, names = _scene(cameras, frames, tracks)
     views, independence = _views(scene, files, cameras, params.max_frames)
     floor = _floor(scene, [view.size for view in views])
-    if len(floor.rows) == len(cameras) and np.ptp(scene.tick_s) < SHORT_S:
+    if 0 < len(floor.rows) == len(cameras) and np.ptp(scene.tick_s) < SHORT_S:
         model = CrossView((None,) * len(cameras), (None,) * len(cameras), {})
     else:
         model = learn(views, np.random.default_rng(seed), params.epochs, independence=independence)
     looks = _spaced(scene)
     pairs, ratio = weigh_pairs(looks, partial(sum_ratios, looks, model))
-    return _Learned(cameras, scene, names, views, independence, floor, model, pairs, ratio)
+    odds = judge(scene, pairs, ratio)
+    return _Learned(cameras, scene, names, views, independence, floor, model, pairs, ratio, odds)
 
 
 def _spaced(scene: Scene) -> Scene:
@@ -163,22 +166,22 @@ def _spaced(scene: Scene) -> Scene:
 
 
 def _associations(found: _Learned, session: NDArray[np.str_], params: AssociateParams) -> Associations:
-    scene, pairs, ratio, floor = found.scene, found.pairs, found.ratio, found.floor
+    scene, pairs, odds, floor = found.scene, found.pairs, found.odds, found.floor
     if len(floor.rows) > 1:
         # Where people were seen together long enough, what was learned freely knows lens and habits better.
         seen = {pair: _common_ticks(found.views, *pair) * found.independence for pair in found.model.pairs}
         settled = {pair for pair, count in seen.items() if count >= SETTLED_FRAMES}
-        pairs, ratio = _merged(scene, (pairs, ratio), weigh_floor(scene, floor), set(floor.rows), settled)
-    odds = judge(scene, pairs, ratio)
+        learned = (found.pairs, found.ratio)
+        pairs, ratio = _merged(scene, learned, weigh_floor(scene, floor), set(floor.rows), settled)
+        odds = judge(scene, pairs, ratio)
     return _table(scene, found.names, session, pairs, odds, params.min_probability)
 
 
 def _health(found: _Learned, seed: int) -> list[CameraHealth]:
     scene, model = found.scene, found.model
-    odds = judge(scene, found.pairs, found.ratio)
     relearn = partial(_learn_part, found.views, seed, found.independence)
     move = find_move(scene, model, relearn)
-    clocks = clock_offsets(scene, model, found.pairs, odds, move.cameras if move is not None else ())
+    clocks = clock_offsets(scene, model, found.pairs, found.odds, move.cameras if move else ())
     return camera_health(found.cameras, clocks, move)
 
 
