@@ -14,7 +14,7 @@ __all__ = [
     "AssociateParams", "BlurParams", "Camera", "DetectParams", "DistilParams", "EvaluateParams",
     "EvaluateSettings", "ExportParams", "FinetuneParams", "GuardParams", "ImportWeightsParams",
     "IngestParams", "Params", "PoseParams", "PoseTrainParams", "PseudoLabelParams", "ReportParams",
-    "RunSettings", "SiteSettings", "TrackParams", "load_site",
+    "RunSettings", "SiteSettings", "SteadyParams", "TrackParams", "load_site",
 ]  # fmt: skip
 
 
@@ -136,6 +136,21 @@ class FinetuneParams(Params):
         if self.workers > self.batch_size:
             raise ValueError(f"{self.workers} workers cannot share a batch of {self.batch_size} pictures")
         return self
+
+
+class SteadyParams(Params):
+    """Which boxes teach where a body ends: a second look at the mirrored picture at another size."""
+
+    least: float = Field(
+        0.4,
+        ge=0,
+        le=1,
+        description="least overlap with what the second look finds, times its score; 0: every box teaches",
+    )
+    zoom: float = Field(1.25, gt=0.25, le=4, description="size of the second look, against `long_side`")
+    long_side: int = Field(
+        512, ge=128, description="set by the pipeline: longer picture side at the first look, px"
+    )
 
 
 class GuardParams(Params):
@@ -270,6 +285,7 @@ class SiteSettings(Params):
     track: TrackParams = TrackParams()
     associate: AssociateParams = AssociateParams()
     pseudolabel: PseudoLabelParams = PseudoLabelParams()
+    steady: SteadyParams = SteadyParams()
     finetune: FinetuneParams = FinetuneParams()
     guard: GuardParams = GuardParams()
     pose: PoseParams = PoseParams()

@@ -116,7 +116,7 @@ def _add_ceiling(graph: Graph, site: SiteSettings, truth: Path) -> None:
 
 
 def _add_sources(graph: Graph, site: SiteSettings) -> None:
-    media, labels, poses = (graph.node(name) for name in ("media", "labels_1", "poses_1"))
+    media, labels, poses = (graph.node(name) for name in ("media", "steady_1", "poses_1"))
     for at, kept in enumerate(SOURCES.values()):
         params = SourceParams(sources=kept)
         some = graph.add(f"only_{at}", KeepSources(), params, inputs={"media": media, "labels": labels})

@@ -27,6 +27,7 @@ from orveil.stages.pose_train import PoseTrain
 from orveil.stages.pseudolabel import PseudoLabel
 from orveil.stages.report import Report
 from orveil.stages.sources import site_media
+from orveil.stages.steady import Steady
 from orveil.stages.track import Track
 from orveil.stages.weights import ImportWeights, file_sha256, import_weights_node
 
@@ -56,11 +57,13 @@ def build_graph(site: SiteSettings) -> Graph:
     plan.find_people("1", detector, 1)
     for number in range(1, site.rounds + 1):
         plan.poses(str(number), pose, scope="train")
+        plan.steady(str(number), detector)
         trained = plan.finetune(str(number), detector, anchor=start)
         plan.find_people(str(number + 1), trained, number + 1)
         detector = plan.guard(number, before=detector, after=trained)
 
     plan.find_people("final", detector, site.rounds + 1)
+    plan.steady("final", detector)
     plan.poses("final", pose, scope="train", name="poses_train")
     pose = plan.train_pose(pose)
     plan.poses("final", pose, scope="all")
@@ -107,8 +110,18 @@ class _Plan:
         inputs = {**self._of(suffix, "candidates", "labels"), "weights": pose}
         self._add("poses", suffix, Pose(), params, inputs, name=name)
 
+    def steady(self, suffix: str, detector: Node) -> None:
+        """The labels to train on: those of the pass, less the boxes that a second look does not bear out."""
+        params = self.site.steady.model_copy(update={"long_side": self.site.detect.long_side})
+        inputs = {**self._of(suffix, "labels"), "weights": detector}
+        self._add("steady", suffix, Steady(), params, inputs)
+
+    def taught(self, suffix: str) -> Mapping[str, Node]:
+        """What a training learns from."""
+        return {"labels": self.made[f"steady_{suffix}"], **self._of(suffix, "poses")}
+
     def finetune(self, suffix: str, detector: Node, anchor: Node) -> Node:
-        inputs = {**self._of(suffix, "labels", "poses"), "weights": detector, "anchor": anchor}
+        inputs = {**self.taught(suffix), "weights": detector, "anchor": anchor}
         return self._add("weights", suffix, Finetune(self.site.finetune.workers), self.site.finetune, inputs)
 
     def guard(self, number: int, before: Node, after: Node) -> Node:
@@ -127,7 +140,7 @@ class _Plan:
     def distil(self, teacher: Node) -> Node:
         params = self.site.distil
         start = self.weights("detector", "student_0", params.model, params.config, params.long_side)
-        inputs = {**self._of("final", "labels", "poses"), "teacher": teacher, "start": start}
+        inputs = {**self.taught("final"), "teacher": teacher, "start": start}
         return self._add("student", "", Distil(), params, inputs)
 
     def export(self, student: Node) -> Node:

@@ -53,7 +53,8 @@ def frame_targets(
     """The targets of every frame of a split, in the order of `used`; frames without labels included.
 
     Heads come from the poses of positive persons, and from head rows of the labels where no such head lies.
-    A head that is not sure is ignored, and so are the heads of a person without a pose.
+    A head that is not sure is ignored, and so are the heads of a person without a pose. A positive person of
+    weight 0 teaches its head alone: who is there is known, how far the body reaches is not.
     """
     chosen = used.select(used.split == split)
     rows = by_frame(labels)
@@ -77,20 +78,21 @@ def by_frame(table: Any) -> dict[tuple[str, str, int], NDArray[np.int64]]:
 
 
 def _one_frame(key: tuple[str, str, int], labels: PseudoLabels, poses: Poses | None) -> FrameTargets:
-    positive = (labels.state == POSITIVE) & (labels.weight > 0)
-    person = positive & (labels.label == PERSON)
+    positive = labels.state == POSITIVE
+    taught = positive & (labels.weight > 0)
+    person = taught & (labels.label == PERSON)
     boxes, kinds, weights = [labels.xyxy[person]], [labels.label[person]], [labels.weight[person]]
-    hidden = ~positive
+    hidden = ~taught
     ignored = [labels.xyxy[hidden]]
     # A doubtful person hides a doubtful head as well.
     ignored_kinds = [np.where(labels.label[hidden] == PERSON, ALL_CLASSES, labels.label[hidden])]
-    head, trust, unsure, chance = _pose_heads(labels.select(person), poses)
+    head, trust, unsure, chance = _pose_heads(labels.select(positive & (labels.label == PERSON)), poses)
     boxes.append(head)
     kinds.append(np.full(len(head), HEAD))
     weights.append(trust)
     ignored.append(unsure)
     ignored_kinds.append(np.full(len(unsure), HEAD))
-    rest = np.flatnonzero(positive & (labels.label == HEAD))
+    rest = np.flatnonzero(taught & (labels.label == HEAD))
     if len(rest):
         new = rest[iou(labels.xyxy[rest], head).max(axis=1, initial=0.0) < 0.3]
         boxes.append(labels.xyxy[new])
@@ -116,11 +118,11 @@ def _pose_heads(
     row_of = {label: row for row, label in enumerate(poses.label_id.tolist())}
     rows = np.array([row_of.get(label, -1) for label in persons.label_id.tolist()], dtype=np.int64)
     alone = rows < 0
-    rows, weight = rows[~alone], persons.weight[~alone]
+    rows, chance_of_person = rows[~alone], persons.score[~alone]
     score = poses.head_score[rows]
     sure = score >= SURE_HEAD
     unsure = expand(poses.head_xyxy[rows[~sure]], HEAD_MARGIN)
-    trust = (weight * score)[sure].astype(np.float32)
+    trust = (chance_of_person * score)[sure].astype(np.float32)
     places = as_boxes(np.concatenate([persons.xyxy[alone], unsure]))
     chance = np.concatenate([persons.score[alone], score[~sure]]).astype(np.float32)
     return poses.head_xyxy[rows[sure]], trust, places, chance

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,15 @@ def test_a_doubtful_person_hides_everything_and_its_head_is_no_label() -> None:
     target = frame_targets(used("train"), labels((7, BOX, PERSON, 0.0, IGNORE)), poses((7, HEAD_BOX, 0.9)))[0]
     assert len(target.labels) == 0
     assert target.ignored_labels.tolist() == [ALL_CLASSES]
+
+
+def test_a_person_of_weight_0_teaches_its_head_and_nothing_of_its_body() -> None:
+    unsteady = replace(labels((7, BOX, PERSON, 0.8, POSITIVE)), weight=np.zeros(1, np.float32))
+    target = frame_targets(used("train"), unsteady, poses((7, HEAD_BOX, 0.75)))[0]
+    assert target.labels.tolist() == [HEAD]
+    np.testing.assert_allclose(target.weights, [0.6])
+    assert target.ignored_labels.tolist() == [ALL_CLASSES]
+    np.testing.assert_array_equal(target.ignored[0], BOX)
 
 
 def test_head_rows_of_the_labels_count_where_no_pose_has_that_head() -> None:
