@@ -60,7 +60,7 @@ class Associate:
     """media, tracks -> Associations: one shard per session."""
 
     name: ClassVar[str] = "associate"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {"media": MediaKind, "tracks": TracksKind}
     produces: ClassVar[type[ArtifactType]] = AssociationsKind

@@ -290,7 +290,7 @@ def _maximise(
         probability, evidence = match_marginals(log_odds)
         matched = probability[frames.frame, frames.slot_a, frames.slot_b]
         weight = matched * frames.weight * (emphasis if epoch < epochs // 3 else 1.0)
-        used = weight > NEGLIGIBLE
+        used = _heaviest(weight)
         weight = weight[used]
         seen, partner = _rows(one, frames.row_a[used]), _rows(other, frames.row_b[used])
         forth = chain(seen.feature, seen.unit, partner.target, partner.unit, weight, prior_b)
@@ -302,6 +302,14 @@ def _maximise(
             break
         before = model.evidence
     return _Learned(frames, one, other, model, matched, epoch + 1)
+
+
+def _heaviest(weight: Doubles) -> Ints:
+    """Rows that teach: those with any weight to speak of, in a crowd about the MOST_PAIRS heaviest."""
+    rows = np.flatnonzero(weight > NEGLIGIBLE)
+    if len(rows) > MOST_PAIRS:
+        rows = np.sort(rows[np.argpartition(-weight[rows], MOST_PAIRS)[:MOST_PAIRS]])
+    return rows
 
 
 def _code(xyxy: NDArray[np.floating], scale: ViewScale, density: Anybody) -> _Coded:

@@ -177,6 +177,8 @@ def _vouched(
     while len(found.poses) > 1:
         tested = {c: joiner.margin(c, found) for c in sorted(found.poses)}
         margin = {c: value for c, (value, _) in tested.items()}
+        if max(margin.values()) < LEAST_MARGIN:
+            break  # Not one of them can be told from its mirror image: what is left of them cannot either.
         worst = min(margin, key=lambda c: margin[c])
         if margin[worst] >= LEAST_MARGIN:
             cameras = {c: camera_of(parameters[c], teachers[c].size) for c in margin}
