@@ -106,9 +106,7 @@ def start(config: Any, name: str, source: SiteFrames, side: int) -> tuple[dict[s
     with torch.no_grad():
         maps = model.backbone(detector.normalise(batch))
         if not hasattr(model, "encoder"):
-            maps = model.neck(maps)
-        if hasattr(model.bbox_head if hasattr(model, "bbox_head") else None, "rtm_cls"):
-            model.bbox_head(maps)
+            model.neck(maps)
     return model.state_dict(), "fresh"
 
 
@@ -118,7 +116,9 @@ def train(name: str, work: Path, state: Any, arguments: argparse.Namespace, watc
     options = mm.TrainOptions(
         iterations=arguments.iterations, batch_size=arguments.batch, learning_rate=arguments.rate, warmup=3,
         ema_decay=0.9, anchor=0.01, long_side=arguments.side, seed=5, threads=arguments.threads,
-        checkpoint_every=arguments.iterations - arguments.rest, freeze_bn=True,
+        checkpoint_every=arguments.iterations - arguments.rest,
+        # A fresh RTMDet needs the statistics of its batches; learned ones are kept, as in every round.
+        freeze_bn=local_path(entry).is_file() or not entry.config.startswith("detector_rtmdet"),
     )  # fmt: skip
     config = mm.load_config(entry.config)
     return mm.train_detector(config, SiteFrames(), work, options, init=state, hooks=[watch]).sha256

@@ -21,6 +21,7 @@ from orveil.pipeline.errors import OrveilError  # noqa: E402
 from orveil.pipeline.settings import FinetuneParams  # noqa: E402
 from orveil.pipeline.stage import InputRef  # noqa: E402
 from orveil.stages.finetune import Finetune  # noqa: E402
+from orveil.stages.mm_config import load_config  # noqa: E402
 from orveil.stages.mm_views import Batches  # noqa: E402
 from orveil.stages.mm_weights import read_checkpoint  # noqa: E402
 from orveil.stages.ray_training import on_workers  # noqa: E402
@@ -108,17 +109,11 @@ def test_a_killed_worker_does_not_change_the_result(
     assert curve(done)[-1]["loss"] == pytest.approx(curve(two)[-1]["loss"], rel=1e-3)
 
 
-def fail(progress: object) -> None:
-    raise OrveilError("there is no way", where="here", remedy="turn round")
-
-
 def test_what_a_worker_explains_reaches_the_user(tmp_path: Path) -> None:
-    import cloudpickle
-
-    cloudpickle.register_pickle_by_value(__import__(fail.__module__, fromlist=["fail"]))
-    with pytest.raises(OrveilError, match="there is no way") as caught:
-        on_workers(fail, 2, tmp_path / "work", 1, lambda *_: None)
-    assert (caught.value.where, caught.value.remedy) == ("here", "turn round")
+    """A function that workers can import, and that explains why it cannot do with a progress function."""
+    with pytest.raises(OrveilError, match="no such model config") as caught:
+        on_workers(load_config, 2, tmp_path / "work", 1, lambda *_: None)
+    assert "detector_embedded" in caught.value.remedy
 
 
 @pytest.mark.parametrize(("batch", "workers"), [(8, 2), (7, 3), (2, 2), (5, 1)])
