@@ -110,6 +110,12 @@ def start(config: Any, name: str, source: SiteFrames, side: int) -> tuple[dict[s
     return model.state_dict(), "fresh"
 
 
+def frozen(name: str) -> bool:
+    """Whether BatchNorm keeps its statistics, as in rounds; a fresh RTMDet needs those of its batches."""
+    entry = next(entry for entry in list_models() if entry.name == name)
+    return local_path(entry).is_file() or not entry.config.startswith("detector_rtmdet")
+
+
 def train(name: str, work: Path, state: Any, arguments: argparse.Namespace, watch: Watch) -> str:
     """One training, or the rest of one; returns the sha256 of its weights."""
     entry = next(entry for entry in list_models() if entry.name == name)
@@ -117,18 +123,17 @@ def train(name: str, work: Path, state: Any, arguments: argparse.Namespace, watc
         iterations=arguments.iterations, batch_size=arguments.batch, learning_rate=arguments.rate, warmup=3,
         ema_decay=0.9, anchor=0.01, long_side=arguments.side, seed=5, threads=arguments.threads,
         checkpoint_every=arguments.iterations - arguments.rest,
-        # A fresh RTMDet needs the statistics of its batches; learned ones are kept, as in every round.
-        freeze_bn=local_path(entry).is_file() or not entry.config.startswith("detector_rtmdet"),
+        freeze_bn=frozen(name),
     )  # fmt: skip
     config = mm.load_config(entry.config)
     return mm.train_detector(config, SiteFrames(), work, options, init=state, hooks=[watch]).sha256
 
 
-def obeys(config: Any, state: Any) -> tuple[bool, bool]:
+def obeys(config: Any, state: Any, keep: bool) -> tuple[bool, bool]:
     """Whether halved weights halve the loss, and whether an ignored picture has none."""
     model = mm.build_detector(config, state).train()
     for module in model.modules():
-        if isinstance(module, _BatchNorm):
+        if isinstance(module, _BatchNorm) and keep:
             module.eval()
     shape = (192, 320)
     batch = torch.randn(1, 3, *shape, generator=torch.Generator().manual_seed(3))
@@ -157,7 +162,7 @@ def prove(name: str, arguments: argparse.Namespace) -> dict[str, Any]:
     entry = next(entry for entry in list_models() if entry.name == name)
     config, source = mm.load_config(entry.config), SiteFrames()
     state, origin = start(config, name, source, arguments.side)
-    weights_obeyed, places_obeyed = obeys(config, state)
+    weights_obeyed, places_obeyed = obeys(config, state, frozen(name))
     with tempfile.TemporaryDirectory() as folder:
         initial = Path(folder) / "start.safetensors"
         mm.write_weights(state, initial)
