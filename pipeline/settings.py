@@ -139,13 +139,20 @@ class FinetuneParams(Params):
 
 
 class SteadyParams(Params):
-    """Which boxes teach where a body ends: a second look at the mirrored picture at another size."""
+    """Which boxes teach: those that a second look bears out and in which something moves."""
 
     least: float = Field(
         0.4,
         ge=0,
         le=1,
         description="least overlap with what the second look finds, times its score; 0: every box teaches",
+    )
+    least_motion: float = Field(
+        0.06,
+        ge=0,
+        le=1,
+        description="least share of a box that differs from the camera's median picture; 0: what never moves "
+        "teaches too",
     )
     zoom: float = Field(1.25, gt=0.25, le=4, description="size of the second look, against `long_side`")
     long_side: int = Field(

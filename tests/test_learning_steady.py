@@ -14,7 +14,7 @@ from orveil.pipeline.settings import SteadyParams
 from orveil.pipeline.stage import InputRef
 from orveil.pipeline.tables import read_tables
 from orveil.pipeline.types import FrameLabels, PseudoLabels
-from orveil.stages.steady import Steady, second_look, steadiness
+from orveil.stages.steady import Steady, moved, second_look, steadiness
 from tests import learning_site as site
 
 BOXES = st.lists(
@@ -60,6 +60,20 @@ def test_the_box_of_a_neighbour_is_no_second_look() -> None:
     assert steadiness(own, neighbour, np.ones(1, np.float32))[0] == 0
 
 
+def test_what_never_moves_is_told_from_what_does() -> None:
+    room = np.random.default_rng(0).integers(60, 120, (40, 60, 3)).astype(np.uint8)
+    pictures, boxes = [], []
+    for at in range(9):
+        picture = room.copy()
+        picture[10:30, 5 * at : 5 * at + 10] = 250  # somebody walks; whatever is at the right stays
+        pictures.append(picture)
+        walker, coat = (5 * at, 10, 5 * at + 10, 30), (50, 0, 58, 12)
+        boxes.append(np.array([walker, coat, (70, 50, 80, 60)], np.float32))
+    shares = np.stack(moved(pictures, boxes))
+    assert (shares[:, 0] == 1).all() and (shares[1:-1, 1] <= 0.2).all() and (shares[0, 1] == 0)
+    assert (shares[:, 2] == 1).all(), "outside the picture there is nothing to judge by"
+
+
 class Fixed(Steady):
     """The stage with a detector that sees nobody, or everybody where they are labelled."""
 
@@ -92,7 +106,7 @@ def test_unsteady_boxes_keep_their_state_and_lose_their_weight_where_training_se
 
 def test_without_a_bar_labels_pass_unseen(tmp_path) -> None:
     pytest.importorskip("orveil.stages.mm", reason="OpenMMLab is not installed")
-    before, after, _ = run(tmp_path, SteadyParams(least=0), Steady())
+    before, after, _ = run(tmp_path, SteadyParams(least=0, least_motion=0), Steady())
     assert sorted(after.weight.tolist()) == sorted(before.weight.tolist())
 
 

@@ -235,7 +235,7 @@ def _shares(parts: list[_Seen]) -> Doubles:
         np.add.at(count, _classes(part), 1.0)
     total = max(count.sum(), 1.0)
     count += EVEN * np.outer(count.sum(axis=1), count.sum(axis=0)) / total**2 + LEAST
-    return count / count.sum()
+    return np.asarray(count / count.sum())
 
 
 def _sigmoid(x: Doubles) -> Doubles:
