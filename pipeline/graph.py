@@ -109,6 +109,20 @@ class Graph:
             names = ", ".join(self._nodes)
             raise OrveilError(f"there is no node {name}", where="graph", remedy=f"nodes: {names}") from None
 
+    def upto(self, *names: str) -> Graph:
+        """The graph without the nodes that none of `names` needs.
+
+        Raises:
+            OrveilError: there is no node of such a name.
+        """
+        wanted = {self.node(name).name for name in names}
+        for node in reversed(self.nodes):
+            if node.name in wanted:
+                wanted |= set(node.inputs.values())
+        cut = Graph()
+        cut._nodes = {name: node for name, node in self._nodes.items() if name in wanted}
+        return cut
+
     def __iter__(self) -> Iterator[Node]:
         return iter(self.nodes)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,7 +74,7 @@ def needed(folder: Path, work: Path, start: Start, sources: bool) -> Graph:
     if sources:
         _add_sources(graph, site)
         names |= set(sources_names().values())
-    return _ancestors(graph, names)
+    return graph.upto(*names)
 
 
 def result_names(rounds: int = ROUNDS) -> dict[str, str]:
@@ -138,19 +137,3 @@ def _train(graph: Graph, name: str, site: SiteSettings, labels: Node, poses: Nod
 def _detect(graph: Graph, name: str, site: SiteSettings, weights: Node, params: object = None) -> None:
     inputs = {"media": graph.node("media"), "weights": weights}
     graph.add(name, Detect(), params or site.detect, inputs=inputs)
-
-
-def _ancestors(graph: Graph, names: Iterable[str]) -> Graph:
-    """The graph without what none of `names` needs."""
-    wanted = set(names)
-    for node in reversed(graph.nodes):
-        if node.name in wanted:
-            wanted |= set(node.inputs.values())
-    cut = Graph()
-    for node in graph:
-        if node.name in wanted:
-            inputs = {key: cut.node(name) for key, name in node.inputs.items()}
-            cut.add(
-                node.name, node.stage, node.params, inputs=inputs, externals=node.externals, seed=node.seed
-            )
-    return cut

@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from orveil.pipeline.geometry import iou
-from orveil.pipeline.graph import Graph
 from orveil.pipeline.local import run_local
 from orveil.pipeline.media import frames
 from orveil.pipeline.settings import SiteSettings
@@ -147,19 +146,10 @@ def run_round(folder: Path, videos: Path, **site: Any) -> Round:
     )
     from orveil.pipeline.artifact import Store
 
-    whole, graph = build_graph(settings), Graph()
-    nodes: dict[str, Any] = {}
-    wanted = {"guard_1"}
-    for node in reversed(whole.nodes):
-        wanted |= set(node.inputs.values()) if node.name in wanted else set()
-    for node in whole:
-        if node.name in wanted:
-            # With one thread: two that wait for each other on a busy machine take many times as long.
-            node.stage.needs = replace(node.stage.needs, threads=1)
-            inputs = {key: nodes[name] for key, name in node.inputs.items()}
-            nodes[node.name] = graph.add(
-                node.name, node.stage, node.params, inputs=inputs, externals=node.externals, seed=node.seed
-            )
+    graph = build_graph(settings).upto("guard_1")
+    for node in graph:
+        # With one thread: two that wait for each other on a busy machine take many times as long.
+        node.stage.needs = replace(node.stage.needs, threads=1)
     done = run_local(graph, Store(folder / "work"))
     verdict = json.loads((done["guard_1"].path / "guard.json").read_text())
 

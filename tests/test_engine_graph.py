@@ -28,6 +28,15 @@ def test_an_unknown_node_is_answered_with_the_names() -> None:
         make_graph().node("nothing")
 
 
+def test_a_part_of_a_graph_has_what_it_needs_and_nothing_else() -> None:
+    graph = make_graph()
+    part = graph.upto("join_1", "find_2")
+    assert [n.name for n in part] == ["media", "find_1", "join_1", "find_2"]
+    assert part.node("join_1") is graph.node("join_1") and len(graph) == 6
+    with pytest.raises(OrveilError, match="no node nothing"):
+        graph.upto("nothing")
+
+
 def test_wrong_names_are_refused() -> None:
     graph = Graph()
     graph.add("media", Probe(), ProbeParams())
