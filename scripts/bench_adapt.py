@@ -10,7 +10,7 @@ on the same frames by the same schedule, with the true labels in place of the ps
 is at IoU 0.5 and the lowest score at which precision is 0.9, of heads at IoU 0.3 and precision 0.8. "way" is
 the share of the distance from off-the-shelf to the ceiling. Rooms from seed 900 are for reporting; tune on
 others. What is done already is not done again: an interrupted run goes on. Whole-body pose is compared before
-and after its fine-tuning (`adapt_pose.py`).
+and after its fine-tuning (`adapt_pose.py`), the guard with the truth (`adapt_guard.py`).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 from adapt_graph import ROUNDS, Start, needed, result_names, sources_names
+from adapt_guard import Point, guard_points, show_guard
 from adapt_pose import PARTS, PoseRow, pose_rows
 from adapt_score import COLUMNS, Row, rows_of
 from bench_recovery import seeds_of
@@ -34,12 +35,17 @@ CEILING, FIRST = "supervised ceiling", "off-the-shelf"
 
 def adapt(
     sites: Path, work: Path, seed: int, start: Start, sources: bool
-) -> tuple[dict[str, Row], dict[str, PoseRow]]:
-    """Adapt one room and score every method, and pose before and after, by name."""
+) -> tuple[dict[str, Row], dict[str, PoseRow], list[Point]]:
+    """Adapt one room; score every method, pose before and after, and the guard."""
     graph = needed(sites / str(seed), work / str(seed), start, sources)
     made = run_local(graph, Store(work / str(seed) / start.name))
     names = result_names(start.rounds) | (sources_names() if sources else {})
-    return rows_of(sites / str(seed), made, names), pose_rows(sites / str(seed), made)
+    folder = sites / str(seed)
+    return (
+        rows_of(folder, made, names),
+        pose_rows(folder, made),
+        guard_points(folder, made, start.rounds),
+    )
 
 
 def show(title: str, table: dict[str, list[Row]]) -> None:
@@ -96,16 +102,19 @@ def main() -> None:
     )
     table: dict[str, list[Row]] = defaultdict(list)
     poses: list[dict[str, PoseRow]] = []
+    judged: list[list[Point]] = []
     for seed in options.seeds:
         rendered(options.sites, seed)
-        found, posed = adapt(options.sites, options.work, seed, start, options.sources)
+        found, posed, points = adapt(options.sites, options.work, seed, start, options.sources)
         show(f"room {seed}", {name: [row] for name, row in found.items()})
         poses.append(posed)
+        judged.append(points)
         for name, row in found.items():
             table[name].append(row)
     if len(options.seeds) > 1:
         show(f"mean of {len(options.seeds)} rooms", table)
     show_poses(poses)
+    show_guard(judged)
 
 
 if __name__ == "__main__":
