@@ -6,6 +6,7 @@ recall at precision 0.9 and its true average precision there.
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def _same_direction(points: list[Point], part: str) -> list[bool]:
     out = []
     for camera in sorted({point.camera for point in points}):
         own = [point for point in points if point.camera == camera]
-        for before, after in zip(own, own[1:], strict=False):
+        for before, after in itertools.pairwise(own):
             gain = getattr(after, part) - getattr(before, part)
             out.append((after.agreement - before.agreement) * gain > 0)
     return out
