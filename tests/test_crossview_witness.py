@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from crossview_rooms import SIZE, room
 
+from orveil.trackers import witness
 from orveil.trackers.crossview import View, learn
 from orveil.trackers.pairing import Scene
-from orveil.trackers.witness import Testimony, believe, testify
+from orveil.trackers.witness import Testimony, believe
 
 SURE = 0.7
 """Share of boxes of people that the detector is sure of; it doubts the others."""
@@ -53,13 +54,15 @@ def clutter_and_people():
 
 def test_other_views_tell_doubtful_people_from_clutter_without_labels():
     scene, model, person = clutter_and_people()
-    testimony = testify(scene, model, scene.sure, np.random.default_rng(0))
+    testimony = witness.testify(scene, model, scene.sure, np.random.default_rng(0))
     odds = believe(testimony, np.zeros((len(person), 1)))
     doubtful = ~scene.sure
     right = person[doubtful & (odds > 0)]
     assert len(right) > 30 and right.mean() > person[doubtful].mean() + 0.15
     assert odds[doubtful & person].mean() > odds[doubtful & ~person].mean() + 1.0
-    again = believe(testify(scene, model, scene.sure, np.random.default_rng(0)), np.zeros((len(person), 1)))
+    again = believe(
+        witness.testify(scene, model, scene.sure, np.random.default_rng(0)), np.zeros((len(person), 1))
+    )
     np.testing.assert_array_equal(odds, again)
 
 
