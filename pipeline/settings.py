@@ -98,8 +98,8 @@ class PseudoLabelParams(Params):
         0.1,
         gt=0,
         lt=1,
-        description="doubtful boxes from this probability are ignored, below they are background; matches "
-        "`export.miss_cost`: what the student should show must not be taught as background",
+        description="doubtful boxes from this probability are ignored, below they are background: what the "
+        "student should show must not be taught as background",
     )
     min_side_px: float = Field(12.0, ge=1, description="smaller boxes are no labels")
     frames: int = Field(240, ge=8, description="training frames to choose over all cameras")
@@ -217,7 +217,7 @@ class ExportParams(Params):
         0.5, ge=0, le=1, description="gate: least share of labelled persons that the student must find"
     )
     miss_cost: float = Field(
-        9.0, gt=0, description="needless boxes that one missed person outweighs, when a threshold is chosen"
+        30.0, gt=0, description="needless boxes that one missed person outweighs, when a threshold is chosen"
     )
     int8: bool | Literal["auto"] = Field(
         False,

@@ -51,7 +51,7 @@ class Export:
     """
 
     name: ClassVar[str] = "export"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,

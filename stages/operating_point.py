@@ -59,7 +59,8 @@ def count_hits(
     """Match detections to labels, best score first, as in the PASCAL VOC rules.
 
     A detection on a doubtful place is neither right nor wrong: it counts with that place's probability.
-    Leaving it out would make every threshold look precise where nearly all candidates are doubtful.
+    Leaving it out would make every threshold look precise where nearly all candidates are doubtful. A place
+    holds one person at most: it counts for the best detection on it, and further ones there are wrong.
 
     Args:
         frames: for each frame detected boxes (D, 4) and scores (D,), labelled boxes (K, 4), doubtful places
@@ -73,7 +74,7 @@ def count_hits(
         order = np.argsort(-np.asarray(score, np.float64), kind="stable")
         overlap = iou(xyxy, labelled)
         likely = _likely(xyxy, doubtful, chance)
-        free = np.ones(len(labelled), dtype=bool)
+        free, open_ = np.ones(len(labelled), dtype=bool), np.ones(len(doubtful), dtype=bool)
         for row in order.tolist():
             best = np.where(free, overlap[row], -1.0)
             partner = int(best.argmax()) if len(best) else -1
@@ -82,16 +83,19 @@ def count_hits(
                 free[partner] = False
             scores.append(float(score[row]))
             hits.append(found)
-            worths.append(1.0 if found else float(likely[row]))
+            place = int((likely[row] * open_).argmax()) if len(doubtful) else -1
+            worths.append(1.0 if found else float(likely[row, place] * open_[place]) if place >= 0 else 0.0)
+            if place >= 0 and likely[row, place] > 0:
+                open_[place] = False
     total = sum(len(frame[2]) for frame in frames)
     return Hits(np.array(scores, np.float64), np.array(hits, dtype=bool), np.array(worths, np.float64), total)
 
 
 def _likely(xyxy: Boxes, doubtful: Boxes, chance: NDArray[Any]) -> NDArray[np.float64]:
-    """(D,) probability of the doubtful place that holds at least half of a box; 0 where there is none."""
+    """(D, M) probability of each doubtful place that holds at least half of a box; 0 elsewhere."""
     boxes, places = as_boxes(xyxy), as_boxes(doubtful)
     held = intersection(boxes, places) >= 0.5 * np.maximum(area(boxes), 1e-6)[:, None]
-    return np.asarray((held * np.asarray(chance, np.float64)[None]).max(axis=1, initial=0.0))
+    return np.asarray(held * np.asarray(chance, np.float64)[None])
 
 
 def choose(hits: Hits, floor: float, miss_cost: float) -> OperatingPoint:

@@ -15,7 +15,7 @@ EMPTY = np.zeros((0, 4), np.float32)
 
 
 def box(*numbers: float) -> np.ndarray:
-    return np.array([[x, 0, x + 10, 10] for x in numbers], np.float32)
+    return np.array([[x, 0, x + 10, 10] for x in numbers], np.float32).reshape(-1, 4)
 
 
 def hits(pairs: list[tuple[float, bool]], labels: int) -> Hits:
@@ -96,3 +96,10 @@ def test_compare_sees_shifts_scores_and_missing_boxes() -> None:
     faint = compare([one(box(0), [0.0505])], [one(EMPTY, [])], 0.05, 1e-3)
     assert refusal(faint, 0.1, 1e-3) == ""
     assert refusal({**faint, "max_box_error_px": float("nan")}, 0.1, 1e-3)
+
+
+def test_a_doubtful_place_counts_for_one_detection_the_best_on_it() -> None:
+    scores = np.array([0.4, 0.9, 0.3])
+    found = count_hits([(box(50, 49, 51), scores, box(), box(48), np.array([0.25]))], 0.5)
+    worth = dict(zip(found.score.tolist(), found.worth.tolist(), strict=True))
+    assert worth == {0.9: 0.25, 0.4: 0.0, 0.3: 0.0}
