@@ -78,9 +78,9 @@ def test_first_candidates_that_are_mostly_false_do_no_harm(tmp_path: Path) -> No
 def test_a_training_that_destroys_the_detector_is_rolled_back(tmp_path: Path) -> None:
     rooms = {camera: sites.recording(camera) for camera in sites.CAMERAS}
     rounds = sites.run_round(
-        tmp_path, sites.write(tmp_path / "videos", rooms), finetune={**sites.FINETUNE, "learning_rate": 0.01}
+        tmp_path, sites.write(tmp_path / "videos", rooms), finetune={**sites.FINETUNE, "learning_rate": 0.015}
     )
-    assert sites.quality(rounds.after) < sites.quality(rounds.before) - 5 * NOISE
+    assert sites.quality(rounds.after) < sites.quality(rounds.before) - 2 * NOISE
     assert rounds.verdict["kept"] == "before"
     assert read_info(rounds.accepted.path).sha256 == read_info(rounds.start.path).sha256
     assert json.loads((rounds.accepted.path / "weights.json").read_text())["training"]["stopped"]
