@@ -19,7 +19,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-from orveil.stages.mm_trust import ALL_CHANNELS, channel_mask, over_workers, trust
+from orveil.stages.mm_trust import channel_mask, hide, over_workers, trust
 
 __all__ = ["DenseTargets", "WeightedRTMDetHead", "inside", "quality_focal"]
 
@@ -182,10 +182,4 @@ class WeightedRTMDetHead(RTMDetSepBNHead):  # type: ignore[misc]
             weight[within, channel] = torch.minimum(weight[within, channel], sure)
         if ignored is None or not len(ignored.bboxes):
             return weight
-        within = inside(points[:, :2], ignored.bboxes)
-        for column, channel in zip(within.unbind(1), ignored.labels.tolist(), strict=True):
-            if channel == ALL_CHANNELS:
-                weight[column] = 0.0
-            else:
-                weight[column, channel] = 0.0
-        return weight
+        return hide(weight, inside(points[:, :2], ignored.bboxes), ignored.labels)

@@ -18,7 +18,7 @@ from mmengine.structures import InstanceData
 from torch import Tensor, distributed
 
 __all__ = [
-    "ALL_CHANNELS", "INSIDE", "as_one_class", "background_trust", "channel_mask", "obeys_weights",
+    "ALL_CHANNELS", "INSIDE", "as_one_class", "background_trust", "channel_mask", "hide", "obeys_weights",
     "over_workers", "share_inside", "trust", "within",
 ]  # fmt: skip
 
@@ -112,9 +112,20 @@ def background_trust(
     if ignored is None or not len(ignored.bboxes):
         return sure
     inside = share_inside(boxes, ignored.bboxes) >= INSIDE
-    for column, channel in zip(inside.unbind(1), ignored.labels.tolist(), strict=True):
+    return hide(sure, inside, ignored.labels)
+
+
+def hide(weight: Tensor, inside: Tensor, labels: Tensor) -> Tensor:
+    """Weights (N, C) with 0, in place, for what lies in ignored places.
+
+    Args:
+        weight: (N, C) of points or boxes.
+        inside: (N, M) bool, which of them lie in which place.
+        labels: (M,) channel that each place hides, or `ALL_CHANNELS`.
+    """
+    for column, channel in zip(inside.unbind(1), labels.tolist(), strict=True):
         if channel == ALL_CHANNELS:
-            sure[column] = 0.0
+            weight[column] = 0.0
         else:
-            sure[column, channel] = 0.0
-    return sure
+            weight[column, channel] = 0.0
+    return weight

@@ -74,7 +74,7 @@ def count_hits(
         order = np.argsort(-np.asarray(score, np.float64), kind="stable")
         overlap = iou(xyxy, labelled)
         likely = _likely(xyxy, doubtful, chance)
-        free, open_ = np.ones(len(labelled), dtype=bool), np.ones(len(doubtful), dtype=bool)
+        free = np.ones(len(labelled), dtype=bool)
         for row in order.tolist():
             best = np.where(free, overlap[row], -1.0)
             partner = int(best.argmax()) if len(best) else -1
@@ -83,10 +83,10 @@ def count_hits(
                 free[partner] = False
             scores.append(float(score[row]))
             hits.append(found)
-            place = int((likely[row] * open_).argmax()) if len(doubtful) else -1
-            worths.append(1.0 if found else float(likely[row, place] * open_[place]) if place >= 0 else 0.0)
-            if place >= 0 and likely[row, place] > 0:
-                open_[place] = False
+            worth = float(likely[row].max(initial=0.0))
+            worths.append(1.0 if found else worth)
+            if worth > 0:
+                likely[:, likely[row].argmax()] = 0.0  # nobody else can be there
     total = sum(len(frame[2]) for frame in frames)
     return Hits(np.array(scores, np.float64), np.array(hits, dtype=bool), np.array(worths, np.float64), total)
 

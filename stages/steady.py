@@ -78,9 +78,9 @@ class Steady:
         return [Shard(session, camera) for session, camera in keys]
 
     def setup(self, params: SteadyParams, inputs: Inputs, context: Context) -> None:
-        """Build the detector, unless there is nothing to look at."""
+        """Build the detector, unless no second look is asked for."""
         del context
-        if params.least == params.least_motion == 0:
+        if params.least == 0:
             return
         from orveil.stages import mm  # OpenMMLab loads slowly, and the graph is built without it
 
@@ -122,9 +122,10 @@ class Steady:
         for done, (at, picture) in enumerate(
             walk_frames(media, shard.session, shard.camera, wanted, context.externals), start=1
         ):
-            batch.append((at, picture))
+            if params.least > 0:
+                batch.append((at, picture))
             small.append(_small(picture))
-            if len(batch) == BATCH or done == len(wanted):
+            if batch and (len(batch) == BATCH or done == len(wanted)):
                 looks = second_look(self._detector, [image for _, image in batch])
                 for (index, _), (boxes, scores) in zip(batch, looks, strict=True):
                     found[rows[index]] = steadiness(labels.xyxy[rows[index]], boxes, scores)
