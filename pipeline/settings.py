@@ -123,6 +123,13 @@ class FinetuneParams(Params):
         0.99, ge=0, lt=1, description="of the moving average of the weights, which is the result; 0: none"
     )
     anchor: float = Field(0.0, ge=0, description="pull towards the starting weights (L2-SP)")
+    paste: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="probability that people cut out of other frames of the camera are put in front of those "
+        "in a training picture, which teaches what covered people look like; 0: never, for cameras that move",
+    )
     workers: int = Field(
         1,
         ge=1,
@@ -200,6 +207,12 @@ class DistilParams(Params):
     )
     checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints")
     soft_weight: float = Field(0.5, ge=0, description="weight of the teacher's soft outputs")
+    paste: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="as in finetune; the teacher sees the same pictures, and answers for the people put in",
+    )
 
 
 class ExportParams(Params):

@@ -17,8 +17,9 @@ from orveil.pipeline.geometry import as_boxes
 from orveil.pipeline.media import frames, locate
 from orveil.pipeline.stage import Context
 from orveil.pipeline.tables import read_table
-from orveil.pipeline.types import MediaFiles, MediaIndex
+from orveil.pipeline.types import HEAD, PERSON, MediaFiles, MediaIndex
 from orveil.stages.mm_data import DetectionSample
+from orveil.stages.paste import Crowd
 from orveil.stages.targets import ALL_CLASSES, FrameTargets
 from orveil.stages.weights import CLASS_LABELS
 
@@ -134,6 +135,7 @@ class LabelledPictures:
         targets: of the same frames, in the same order; boxes in source pixels.
         channels: output channel of the model for each label that it knows; other labels are left out.
         order: which frame is sample 0, 1, ...; a frame may come several times.
+        crowds: whether pictures can be asked for with more people in them, who are cut out here for that.
     """
 
     def __init__(
@@ -142,18 +144,29 @@ class LabelledPictures:
         targets: Sequence[FrameTargets],
         channels: Mapping[int, int],
         order: NDArray[np.int64],
+        crowds: bool = False,
     ) -> None:
         self._order = order
         self._samples = [
             _sample(image, pictures, number, target, channels)
             for number, (image, target) in enumerate(zip(pictures.images, targets, strict=True))
         ]
+        cameras = [(target.session, target.camera) for target in targets]
+        self._crowd = (
+            Crowd(self._samples, cameras, channels[PERSON], channels.get(HEAD))
+            if crowds and PERSON in channels
+            else None
+        )
 
     def __len__(self) -> int:
         return len(self._order)
 
     def __getitem__(self, index: int) -> DetectionSample:
         return self._samples[self._order[index]]
+
+    def crowded(self, index: int, rng: np.random.Generator) -> DetectionSample:
+        """Sample `index` with people from other frames of the camera in it, if any could be cut out."""
+        return self[index] if self._crowd is None else self._crowd.join(int(self._order[index]), rng)
 
     @property
     def sizes(self) -> Sequence[tuple[int, int]]:
@@ -199,12 +212,13 @@ def labelled_pictures(
     config: Any,
     long_side: int,
     context: Context,
+    crowds: bool = False,
 ) -> LabelledPictures:
     """Decode the frames of `targets` for a model of `config`."""
     keys = [(target.session, target.camera, target.index) for target in targets]
     pictures = read_pictures(media, keys, long_side, context.externals, context.progress)
     order = sampling_order(weights, SAMPLES_PER_FRAME * len(targets))
-    return LabelledPictures(pictures, targets, label_channels(config), order)
+    return LabelledPictures(pictures, targets, label_channels(config), order, crowds)
 
 
 def label_channels(config: Any) -> dict[int, int]:

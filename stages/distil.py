@@ -31,7 +31,7 @@ class Distil(TrainingStage):
     """
 
     name: ClassVar[str] = "distil"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
         "labels": PseudoLabelsKind,
@@ -64,7 +64,13 @@ class Distil(TrainingStage):
             return
         hooks = _teaching(mm, mm_distil, config, teacher_config, inputs, params.soft_weight)
         pictures = labelled_pictures(
-            inputs["media"].path, targets, frame_weights, config, params.long_side, context
+            inputs["media"].path,
+            targets,
+            frame_weights,
+            config,
+            params.long_side,
+            context,
+            crowds=params.paste > 0,
         )
         taught = config.copy()
         taught.model = {**config.model, "type": "DistilledRTMDet"}

@@ -40,7 +40,7 @@ class Finetune(TrainingStage):
     """
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
         "labels": PseudoLabelsKind,
@@ -123,7 +123,13 @@ def _train(training: _Training, progress: Callable[[int, int, str], None]) -> No
     config = mm.load_config(training.start / "config.py")
     context = Context(training.options.seed, training.work_dir, progress, training.externals)
     source = labelled_pictures(
-        training.media, training.targets, training.frame_weights, config, training.params.long_side, context
+        training.media,
+        training.targets,
+        training.frame_weights,
+        config,
+        training.params.long_side,
+        context,
+        crowds=training.params.paste > 0,
     )
     mm.train_detector(
         config,

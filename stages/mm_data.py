@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 import cv2
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Augment",
+    "Crowdable",
     "DetectionSample",
     "PoseSample",
     "SampleSource",
@@ -89,6 +90,14 @@ class SampleSource(Protocol[T]):
         """(width, height) of every picture, px."""
 
 
+@runtime_checkable
+class Crowdable(Protocol):
+    """A source of samples that can put more people into its pictures."""
+
+    def crowded(self, index: int, rng: np.random.Generator, /) -> DetectionSample:
+        """Sample `index` with more people in it: the same for the same numbers, unchanged where it cannot."""
+
+
 @dataclass(frozen=True)
 class Augment:
     """How a picture may be varied.
@@ -100,6 +109,7 @@ class Augment:
         colour: strength of the changes of hue, saturation and brightness; 0 none, 1 usual.
         blur: probability of a slight blur, and of sensor noise.
         mosaic: probability of four pictures in one.
+        paste: probability of more people in a picture, where the source is `Crowdable`.
         rotate: largest rotation in degrees (pose only).
     """
 
@@ -109,6 +119,7 @@ class Augment:
     colour: float = 1.0
     blur: float = 0.1
     mosaic: float = 0.0
+    paste: float = 0.0
     rotate: float = 0.0
 
 
@@ -142,13 +153,22 @@ def detection_view(
     """Sample `index`, varied, on a canvas of (width, height) px."""
     if rng.random() < augment.mosaic:
         others = rng.integers(0, len(source), 3)
-        view = _mosaic([source[i] for i in (index, *others.tolist())], rng, augment, canvas, long_side)
+        samples = [_draw(source, i, rng, augment) for i in (index, *others.tolist())]
+        view = _mosaic(samples, rng, augment, canvas, long_side)
     else:
-        sample = source[index]
+        sample = _draw(source, index, rng, augment)
         view = _place(sample, _single_map(sample, rng, augment, canvas, long_side), canvas)
     if rng.random() < augment.flip:
         view = _mirror(view)
     return replace(view, image=vary_colour(view.image, rng, augment))
+
+
+def _draw(
+    source: SampleSource[DetectionSample], index: int, rng: np.random.Generator, augment: Augment
+) -> DetectionSample:
+    if augment.paste > 0 and isinstance(source, Crowdable) and rng.random() < augment.paste:
+        return source.crowded(index, rng)
+    return source[index]
 
 
 def _single_map(

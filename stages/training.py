@@ -38,7 +38,7 @@ class TrainingStage:
         shared = {name: getattr(params, name) for name in SHARED if hasattr(params, name)}
         return mm.TrainOptions(
             **shared,
-            **{"augment": mm.Augment(), **own},
+            **{"augment": mm.Augment(paste=getattr(params, "paste", 0.0)), **own},
             seed=context.seed % SEED_RANGE,
             freeze_bn=True,
             threads=max(1, self.needs.threads // getattr(params, "workers", 1)),
