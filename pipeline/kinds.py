@@ -14,6 +14,7 @@ from orveil.pipeline.types import (
     FrameLabels,
     MediaFiles,
     MediaIndex,
+    Motion,
     Poses,
     PseudoLabels,
     Table,
@@ -22,7 +23,7 @@ from orveil.pipeline.types import (
 
 __all__ = [
     "AssociationsKind", "BlurredKind", "BundleKind", "DetectionsKind", "MediaKind", "MetricsKind",
-    "PosesKind", "PseudoLabelsKind", "ReportKind", "TracksKind", "WeightsKind", "require_files",
+    "MotionKind", "PosesKind", "PseudoLabelsKind", "ReportKind", "TracksKind", "WeightsKind", "require_files",
 ]  # fmt: skip
 
 
@@ -54,6 +55,13 @@ class MediaKind(TableKind):
 
     name = "media"
     tables = (MediaFiles, MediaIndex)
+
+
+class MotionKind(TableKind):
+    """motion.parquet."""
+
+    name = "motion"
+    tables = (Motion,)
 
 
 class DetectionsKind(TableKind):

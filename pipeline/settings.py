@@ -69,6 +69,17 @@ class DetectParams(Params):
     chunk_frames: int = Field(2000, ge=1, description="frames per shard")
 
 
+class MotionParams(Params):
+    """What differs from the usual picture of a camera."""
+
+    least_difference: float = Field(
+        12.0,
+        gt=0,
+        le=255,
+        description="in any colour, of 255, averaged over a cell; what differs less is the usual picture",
+    )
+
+
 class TrackParams(Params):
     """Tracking within a camera; times in seconds, so that the frame rate does not matter."""
 
@@ -301,6 +312,7 @@ class SiteSettings(Params):
     pose_model: str = Field("embedded-pose", description="registry name, or path of weights")
     pose_config: str | None = Field(None, description="mmengine config, where the weights are a path")
     ingest: IngestParams = IngestParams()
+    motion: MotionParams = MotionParams()
     detect: DetectParams = DetectParams()
     track: TrackParams = TrackParams()
     associate: AssociateParams = AssociateParams()

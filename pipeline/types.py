@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from orveil.pipeline.errors import OrveilError
 
 __all__ = [
-    "FACE", "HEAD", "IGNORE", "KEYPOINTS", "PERSON", "POSITIVE",
-    "Associations", "Column", "Detections", "FrameLabels", "MediaFiles", "MediaIndex", "Poses",
+    "FACE", "HEAD", "IGNORE", "KEYPOINTS", "MOTION_GRID", "PERSON", "POSITIVE",
+    "Associations", "Column", "Detections", "FrameLabels", "MediaFiles", "MediaIndex", "Motion", "Poses",
     "PseudoLabels", "Table", "Tracks",
 ]  # fmt: skip
 
@@ -35,6 +35,8 @@ POSITIVE, IGNORE = 0, 1
 """Values of `state` in `PseudoLabels`; what is neither is background."""
 KEYPOINTS = 133
 """COCO-WholeBody: 17 body, 6 feet, 68 face, 21 left hand, 21 right hand."""
+MOTION_GRID = (54, 96)
+"""Rows and columns of a mask of motion, whatever the shape of the picture."""
 
 
 @dataclass(frozen=True)
@@ -200,6 +202,23 @@ class MediaIndex(Table):
 
     def _check(self) -> None:
         _finite(self, "time_s")
+
+
+@dataclass(frozen=True, eq=False)
+class Motion(Table):
+    """Of every frame, which of its cells show something else than the camera usually does."""
+
+    session: Strings
+    camera: Strings
+    index: Ints
+    pts: Ints
+    moved: Bools
+
+    FILE: ClassVar[str] = "motion.parquet"
+    COLUMNS: ClassVar[Mapping[str, Column]] = {
+        **FRAME_KEY,
+        "moved": Column("bool", MOTION_GRID, about="rows and columns over the upright picture"),
+    }
 
 
 @dataclass(frozen=True, eq=False)

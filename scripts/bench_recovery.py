@@ -99,8 +99,9 @@ def cost(recording: Recording, detector: Detector, videos: Path) -> None:
     found = find(recording)
     middle = time.process_time()
     label_session(
-        recording.files, recording.frames, found.tracks, found.matches, PseudoLabelParams(), recording.heads
-    )
+        recording.files, recording.frames, found.tracks, found.matches, PseudoLabelParams(), recording.heads,
+        recording.motion,
+    )  # fmt: skip
     end = time.process_time()
     count = len(recording.frames)
     recovery, labelling = (end - begin) / count, (end - middle) / count

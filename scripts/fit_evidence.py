@@ -2,10 +2,10 @@
 
     python scripts/fit_evidence.py ROOM=TABLES=TRUTH [ROOM+=TABLES=TRUTH ...] [--out FILE]
 
-TABLES is a folder with files.parquet, frames.parquet and detections.parquet, TRUTH the ground truth of the
-room; several recordings of one ROOM may come from several detectors, and ROOM+ says that this detector was
-trained on pseudo labels of the room. Weights start from what was found by hand and are moved as far as the
-rooms agree (a ridge towards the start). Each room in turn is left out of the fit and predicted: these
+TABLES is a folder with files.parquet, frames.parquet, detections.parquet and motion.parquet, TRUTH the ground
+truth of the room; several recordings of one ROOM may come from several detectors, and ROOM+ says that this
+detector was trained on pseudo labels of the room. Weights start from what was found by hand and are moved as
+far as the rooms agree (a ridge towards the start). Each room in turn is left out of the fit and predicted: these
 predictions calibrate the model, and how far each left-out recording is off is the `spread` that the bound on
 errors uses. Never name rooms with seeds from 900: those are for reported figures. After a fit the version of
 the pseudo-label stage must go up: the file is no part of its key.
@@ -26,7 +26,7 @@ from recovery_ways import track_all
 from scipy.optimize import minimize
 
 from orveil.pipeline.tables import read_table
-from orveil.pipeline.types import HEAD, PERSON, Detections, MediaFiles, MediaIndex, Tracks
+from orveil.pipeline.types import HEAD, PERSON, Detections, MediaFiles, MediaIndex, Motion, Tracks
 from orveil.stages.cues import CUES, Cues, see
 from orveil.stages.evidence import Evidence, Trust, sigmoid
 from orveil.stages.metrics import Predicted, match
@@ -38,7 +38,7 @@ Bools = NDArray[np.bool_]
 
 START = {
     "own": 0.8, "near": 0.8, "peak": 0.7, "filled": -0.5, "gap": -1.0, "apart": -2.0, "still": -2.5,
-    "nested": -1.5, "twins": 0.3, "head": 0.5,
+    "nested": -1.5, "twins": 0.3, "head": 0.5, "moved": 2.0,
 }  # fmt: skip
 CONSTANT, RIDGE = 1.35, 0.003
 LEAST_ODDS = -1.5
@@ -72,7 +72,8 @@ def read_sample(argument: str) -> Sample:
     truth = load_truth(Path(gt), files, frames)
     persons, heads = (candidates.select(candidates.label == label) for label in (PERSON, HEAD))
     tracks = track_all(frames, persons)
-    cues = see(files, frames, tracks, heads if len(heads) else None)
+    motion = read_table(Motion, Path(folder))
+    cues = see(files, frames, tracks, heads if len(heads) else None, motion)
     name = f"{room} {Path(folder).name}"
     return Sample(room.rstrip("+"), room.endswith("+"), name, tracks, cues, truth, doubtful(truth, persons))
 

@@ -1,8 +1,8 @@
 """Benchmark part: simulated rooms rendered and searched for people once, then read back as tables.
 
 A folder holds one folder per seed: `cam01.mp4 ...` and `gt.json` from the simulator, `work/` with the
-artifacts of the pipeline (media, candidates), and `tables/NAME/` with the same candidates of the detector
-NAME in one file. What is there and still right is not made again: an interrupted run goes on, and other
+artifacts of the pipeline (media, motion, candidates), and `tables/NAME/` with the same tables of the detector
+NAME in one file each. What is there and still right is not made again: an interrupted run goes on, and other
 weights are detected anew.
 """
 
@@ -16,13 +16,14 @@ from pathlib import Path
 from orveil.pipeline.artifact import Store
 from orveil.pipeline.graph import Graph
 from orveil.pipeline.local import run_local
-from orveil.pipeline.settings import DetectParams, SiteSettings
+from orveil.pipeline.settings import DetectParams, MotionParams, SiteSettings
 from orveil.pipeline.stage import InputRef
 from orveil.pipeline.tables import read_table, read_tables, write_table
-from orveil.pipeline.types import HEAD, PERSON, Detections, MediaFiles, MediaIndex
+from orveil.pipeline.types import HEAD, PERSON, Detections, MediaFiles, MediaIndex, Motion
 from orveil.stages.detect import Detect
 from orveil.stages.ingest import Ingest
 from orveil.stages.models import resolve
+from orveil.stages.motion import FindMotion
 from orveil.stages.sources import site_media
 from orveil.stages.truth import Truth, load_truth
 from orveil.stages.weights import ImportWeights, import_weights_node
@@ -46,11 +47,12 @@ class Detector:
 
 @dataclass(frozen=True)
 class Recording:
-    """One simulated session: media, candidates and ground truth; `heads` is None for detectors without."""
+    """One simulated session, with its ground truth; `heads` is None for detectors without."""
 
     name: str
     files: MediaFiles
     frames: MediaIndex
+    motion: Motion
     persons: Detections
     heads: Detections | None
     truth: Truth
@@ -74,15 +76,17 @@ def prepare(root: Path, seed: int, detector: Detector) -> Path:
     tables.mkdir(parents=True, exist_ok=True)
     write_table(read_table(MediaFiles, made["media"].path), tables)
     write_table(read_table(MediaIndex, made["media"].path), tables)
+    write_table(read_tables(Motion, made["motion"].paths()), tables)
     write_table(read_tables(Detections, made["candidates"].paths()), tables)
     return tables
 
 
 def find_candidates(videos: Path, work: Path, detector: Detector) -> dict[str, InputRef]:
-    """The first nodes of an adaptation: `media` and `candidates` of a folder of videos."""
+    """The first nodes of an adaptation: `media`, `motion` and `candidates` of a folder of videos."""
     graph, settings = Graph(), SiteSettings(name=videos.name, work=work, videos=videos)
     source, externals = site_media(settings)
     media = graph.add("media", Ingest(), source, externals=externals)
+    graph.add("motion", FindMotion(), MotionParams(), inputs={"media": media})
     found = resolve(detector.model, detector.config)
     size = detector.long_side
     params, files = import_weights_node("detector", found.name, found.weights, found.config, size)
@@ -100,8 +104,8 @@ def open_recording(root: Path, seed: int, detector: Detector) -> Recording:
     """
     tables = root / str(seed) / "tables" / detector.name
     files, frames = read_table(MediaFiles, tables), read_table(MediaIndex, tables)
-    candidates = read_table(Detections, tables)
+    motion, candidates = read_table(Motion, tables), read_table(Detections, tables)
     truth = next(p for n in ("gt.json", "gt.json.gz") if (p := root / str(seed) / n).exists())
     persons, heads = (candidates.select(candidates.label == label) for label in (PERSON, HEAD))
     known = heads if len(heads) else None
-    return Recording(str(seed), files, frames, persons, known, load_truth(truth, files, frames))
+    return Recording(str(seed), files, frames, motion, persons, known, load_truth(truth, files, frames))

@@ -110,7 +110,9 @@ def rows(recording: Recording, found: Found, rates: Sequence[float]) -> Iterator
     for rate in rates:
         params = PseudoLabelParams(false_discovery_rate=rate)
         for name, (boxes, matches) in ways.items():
-            labels = label_session(recording.files, recording.frames, boxes, matches, params, recording.heads)
+            labels = label_session(
+                recording.files, recording.frames, boxes, matches, params, recording.heads, recording.motion
+            )
             yield f"{name} {rate:g}", of_labels(recording, labels, hard, labels.state == POSITIVE)
     yield "ours, or ignored", of_labels(recording, labels, hard, slice(None))
     yield from limits(recording, found, hard)
@@ -120,7 +122,9 @@ def limits(recording: Recording, found: Found, hard: NDArray[np.bool_]) -> Itera
     """What the same boxes hold at precision .9, if the ground truth said where to cut our ranking, which
     tracks to believe, or which boxes."""
     truth, tracks = recording.truth, found.tracks
-    evidence = weigh(recording.files, recording.frames, tracks, found.matches, recording.heads)
+    evidence = weigh(
+        recording.files, recording.frames, tracks, found.matches, recording.heads, motion=recording.motion
+    )
     overlap, best = overlaps(truth, tracks, evidence.xyxy)
     right = (overlap >= IOU).astype(np.float64)
     share = np.bincount(evidence.track, right) / np.maximum(np.bincount(evidence.track), 1)

@@ -1,5 +1,6 @@
 """The whole adaptation, wired from top to bottom: read this file to see how data flows.
 
+media -> motion, once
 media -> candidates -> tracks -> associations -> pseudo labels -> poses -> weights -> guard   (each round)
 weights -> student -> bundle -> blurred video; evaluation and report at the side
 """
@@ -22,6 +23,7 @@ from orveil.stages.finetune import Finetune
 from orveil.stages.guard import Guard
 from orveil.stages.ingest import Ingest
 from orveil.stages.models import resolve
+from orveil.stages.motion import FindMotion
 from orveil.stages.pose import Pose
 from orveil.stages.pose_train import PoseTrain
 from orveil.stages.pseudolabel import PseudoLabel
@@ -48,6 +50,7 @@ def build_graph(site: SiteSettings) -> Graph:
     """
     plan = _Plan(site)
     plan.media()
+    plan.motion()
     detector = plan.weights(
         "detector", "weights_0", site.detector, site.detector_config, site.detect.long_side
     )
@@ -89,6 +92,9 @@ class _Plan:
         self.made["media"] = self.graph.add("media", Ingest(), params, externals=externals)
         return self.made["media"]
 
+    def motion(self) -> Node:
+        return self._add("motion", "", FindMotion(), self.site.motion, {})
+
     def weights(self, kind: str, name: str, model: str, config: str | None, long_side: int = 0) -> Node:
         found = resolve(model, config)
         params, externals = import_weights_node(kind, found.name, found.weights, found.config, long_side)
@@ -103,6 +109,7 @@ class _Plan:
         self._add("associations", suffix, Associate(), site.associate, self._of(suffix, "tracks"))
         params = site.pseudolabel.model_copy(update={"round": number})
         evidence = self._of(suffix, "candidates", "tracks", "associations")
+        evidence["motion"] = self.made["motion"]
         self._add("labels", suffix, PseudoLabel(), params, evidence)
 
     def poses(self, suffix: str, pose: Node, scope: str, name: str = "") -> None:
@@ -111,9 +118,9 @@ class _Plan:
         self._add("poses", suffix, Pose(), params, inputs, name=name)
 
     def steady(self, suffix: str, detector: Node) -> None:
-        """The labels to train on: those of the pass, less the boxes that a second look does not bear out."""
+        """The labels to train on: those of the pass, less boxes that do not move or fail a second look."""
         params = self.site.steady.model_copy(update={"long_side": self.site.detect.long_side})
-        inputs = {**self._of(suffix, "labels"), "weights": detector}
+        inputs = {**self._of(suffix, "labels"), "motion": self.made["motion"], "weights": detector}
         self._add("steady", suffix, Steady(), params, inputs)
 
     def taught(self, suffix: str) -> Mapping[str, Node]:
@@ -169,7 +176,7 @@ class _Plan:
         params = self.site.report.model_copy(update={"title": self.site.report.title or self.site.name})
         self.graph.add("report", stage, params, inputs={name: self.made[name] for name in stage.consumes})
 
-    def _of(self, suffix: str, *names: str) -> Mapping[str, Node]:
+    def _of(self, suffix: str, *names: str) -> dict[str, Node]:
         """Inputs called `names`, fed by the nodes of one pass."""
         return {name: self.made[f"{name}_{suffix}"] for name in names}
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from orveil.pipeline.geometry import area, containment, iou
 from orveil.pipeline.media import upright_size
-from orveil.pipeline.types import Detections, MediaFiles, MediaIndex, Tracks
+from orveil.pipeline.types import Detections, MediaFiles, MediaIndex, Motion, Tracks
+from orveil.stages.motion import moved_share
 
 __all__ = ["CUES", "SURE_SCORE", "Cues", "frame_groups", "logit", "seconds_of", "see", "track_numbers"]
 
@@ -32,6 +33,8 @@ SURE_SCORE, LEAST_SURE = 0.5, 12
 """Boxes from this score on tell how large people are at a place, if a camera has so many of them."""
 MOST_ODD = 4.0
 """Sizes that are further off (squared standard deviations) count as that far."""
+MOVED_HALF = 0.5
+"""Square root of the share of a person's box that is usually unusual."""
 FILLED_SCORE = 0.02
 """What a filled-in box counts against detections where boxes are merged."""
 
@@ -39,7 +42,7 @@ NESTED = 0.8
 """Share of a box inside a better, larger one from which it may be a part of that person."""
 CUES = (
     "own", "near", "peak", "filled", "gap", "apart", "still", "taller", "wider", "edge", "bottom",
-    "nested", "twins", "beaten", "parts", "holds", "head",
+    "nested", "twins", "beaten", "parts", "holds", "head", "moved",
 )  # fmt: skip
 """Names of the K cues, in the order of the columns of `Cues.value`: log odds of the box's own score, of the
 mean of its track within NEAR_S, of the best decile of the track; whether it was filled in, the seconds of the
@@ -47,7 +50,8 @@ gap and how little its ends overlap; whether the track stands still; how far hei
 from what is usual at that place; whether it touches a side or the lower edge of the picture; whether it lies
 inside a better box; summed scores of the boxes that nearly coincide with it; largest overlap with a better
 box; best score among worse boxes inside it, and among any smaller boxes inside it; how sure a head is where
-its head belongs (0 where the detector knows no heads)."""
+its head belongs (0 where the detector knows no heads); how much of the track's boxes within NEAR_S shows
+something unusual, against what is usual of people (0 where motion is not known)."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,13 @@ class Cues:
     boxes: Ints
 
 
-def see(files: MediaFiles, frames: MediaIndex, tracks: Tracks, heads: Detections | None) -> Cues:
+def see(
+    files: MediaFiles,
+    frames: MediaIndex,
+    tracks: Tracks,
+    heads: Detections | None,
+    motion: Motion | None = None,
+) -> Cues:
     """Cues of every box of one session.
 
     Args:
@@ -81,6 +91,7 @@ def see(files: MediaFiles, frames: MediaIndex, tracks: Tracks, heads: Detections
         frames: every frame of the session.
         tracks: tracks of every camera.
         heads: head candidates; None where the detector knows no heads.
+        motion: masks of the frames; None where only boxes are known.
     """
     names, track = track_numbers(tracks)
     seconds = seconds_of(frames, tracks)
@@ -106,6 +117,7 @@ def see(files: MediaFiles, frames: MediaIndex, tracks: Tracks, heads: Detections
     if heads is not None:
         head = near_mean(track, seconds, logit(np.maximum(columns["head"], 0.03)))
         columns["head"] = np.clip(head + 1.0, -2.0, 2.0)
+    columns["moved"] = _moved(files, tracks, motion, track, seconds)
     value = np.stack([columns[name] for name in CUES], axis=1).reshape(-1, len(CUES))
     return Cues(value, merged, track, names, still, mean, boxes)
 
@@ -169,6 +181,18 @@ def near_mean(track: Ints, seconds: Doubles, value: Doubles) -> Doubles:
     out = np.empty(len(order))
     out[order] = (total[high] - total[low]) / np.maximum(number[high] - number[low], 1)
     return out
+
+
+def _moved(
+    files: MediaFiles, tracks: Tracks, motion: Motion | None, track: Ints, seconds: Doubles
+) -> Doubles:
+    """How much of each box is unusual, against `MOVED_HALF` (N,)."""
+    if motion is None:
+        return np.zeros(len(tracks))
+    share = moved_share(motion, files, tracks, tracks.xyxy)
+    near = near_mean(track, seconds, np.where(tracks.interpolated, np.nan, np.sqrt(share)))
+    known = np.isin(track, track[~np.isnan(share) & ~tracks.interpolated])
+    return np.where(known, near - MOVED_HALF, 0.0)
 
 
 def _spans(track: Ints, seconds: Doubles, count: int) -> Doubles:

@@ -96,13 +96,19 @@ def read_pictures(
 
 
 def walk_frames(
-    media: Path, session: str, camera: str, wanted: Sequence[int], externals: Mapping[str, str]
+    media: Path,
+    session: str,
+    camera: str,
+    wanted: Sequence[int],
+    externals: Mapping[str, str],
+    size: tuple[int, int] | None = None,
 ) -> Iterator[tuple[int, Picture]]:
-    """Frames of one camera at full size, in order: (index, picture)."""
+    """Frames of one camera, in order: (index, picture); of (width, height) px, or as they are."""
     files, index = read_table(MediaFiles, media), read_table(MediaIndex, media)
     path = locate(files, session, camera, externals)
     pts = _all_pts(index.view(session, camera))
-    for at, _, picture in frames(path, wanted=sorted(wanted), pts=pts, where=f"{session}/{camera}"):
+    where = f"{session}/{camera}"
+    for at, _, picture in frames(path, wanted=sorted(wanted), pts=pts, size=size, where=where):
         yield at, picture
 
 

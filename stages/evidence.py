@@ -17,7 +17,7 @@ from importlib import resources
 import numpy as np
 from numpy.typing import NDArray
 
-from orveil.pipeline.types import Associations, Detections, MediaFiles, MediaIndex, Tracks
+from orveil.pipeline.types import Associations, Detections, MediaFiles, MediaIndex, Motion, Tracks
 from orveil.stages.cues import CUES, Cues, see
 
 __all__ = ["MODEL_FILE", "Evidence", "Model", "Trust", "load_model", "sigmoid", "weigh"]
@@ -120,6 +120,7 @@ def weigh(
     associations: Associations,
     heads: Detections | None = None,
     retrained: bool = False,
+    motion: Motion | None = None,
 ) -> Evidence:
     """Evidence of every box of one session.
 
@@ -130,8 +131,9 @@ def weigh(
         associations: one row per track.
         heads: head candidates; None where the detector knows no heads.
         retrained: whether the detector was trained on labels of this site.
+        motion: masks of the frames; None where only boxes are known.
     """
-    cues, model = see(files, frames, tracks, heads), load_model()
+    cues, model = see(files, frames, tracks, heads, motion), load_model()
     person, matched = _matches(cues.names, associations)
     views = _worth_of_views(cues, matched, len(set(tracks.camera.tolist())))
     own = model.log_odds(cues.value) + (model.retrained if retrained else 0.0)

@@ -10,7 +10,14 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from orveil.pipeline.kinds import AssociationsKind, DetectionsKind, MediaKind, PseudoLabelsKind, TracksKind
+from orveil.pipeline.kinds import (
+    AssociationsKind,
+    DetectionsKind,
+    MediaKind,
+    MotionKind,
+    PseudoLabelsKind,
+    TracksKind,
+)
 from orveil.pipeline.settings import PseudoLabelParams
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
 from orveil.pipeline.tables import read_table, read_tables, write_table
@@ -23,6 +30,7 @@ from orveil.pipeline.types import (
     Detections,
     MediaFiles,
     MediaIndex,
+    Motion,
     PseudoLabels,
     Tracks,
 )
@@ -48,13 +56,14 @@ MANY_TRACKS = 20
 
 
 class PseudoLabel:
-    """media, candidates, tracks, associations -> PseudoLabels and FrameLabels, piece by piece in time."""
+    """media, motion, candidates, tracks, associations -> PseudoLabels and FrameLabels, by pieces of time."""
 
     name: ClassVar[str] = "pseudolabel"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
+        "motion": MotionKind,
         "candidates": DetectionsKind,
         "tracks": TracksKind,
         "associations": AssociationsKind,
@@ -84,6 +93,7 @@ class PseudoLabel:
         associations = read_tables(Associations, of_chunk(inputs["associations"], shard).paths())
         candidates = candidates_of(inputs["candidates"], frames)
         heads = candidates.select(candidates.label == HEAD)
+        motion = read_tables(Motion, of_chunk(inputs["motion"], shard).paths())
         labels = label_session(
             files,
             frames,
@@ -91,6 +101,7 @@ class PseudoLabel:
             associations.select(associations.session == shard.session),
             params,
             heads if len(heads) else None,
+            motion,
         )
         labels = replace(labels, label_id=unique_ids(labels.label_id, shard))
         budget = max(1, round(params.frames * self._recordings.share(shard)))
@@ -108,6 +119,7 @@ def label_session(
     associations: Associations,
     params: PseudoLabelParams,
     heads: Detections | None = None,
+    motion: Motion | None = None,
 ) -> PseudoLabels:
     """Person labels of every frame of one session.
 
@@ -122,11 +134,12 @@ def label_session(
         associations: one row per track.
         params: false-discovery rate, least size, round.
         heads: head candidates; None where the detector knows no heads.
+        motion: masks of the frames; None where only boxes are known.
 
     Returns:
         Rows by camera and frame; `score` is the calibrated probability, `weight` is 0 where ignored.
     """
-    evidence = weigh(files, frames, tracks, associations, heads, retrained=params.round > 1)
+    evidence = weigh(files, frames, tracks, associations, heads, params.round > 1, motion)
     probability = sigmoid(evidence.log_odds)
     sides = evidence.xyxy[:, 2:] - evidence.xyxy[:, :2]
     usable = (sides.min(axis=1, initial=np.inf) >= params.min_side_px) & (

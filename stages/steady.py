@@ -9,60 +9,58 @@ the box-variance test of Xu et al., End-to-End Semi-Supervised Object Detection 
 section 3.4, with one view instead of jittered proposals.)
 
 What never moves, a monitor or a coat on its hook, is no person for training either, however sure the detector
-is: a box whose pixels are those of the camera's median picture teaches nothing. It is not taught to be
+is: a box that shows what the camera usually shows (`motion.py`) teaches nothing. It is not taught to be
 background, because a patient under anaesthesia keeps still as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from orveil.pipeline.geometry import iou
-from orveil.pipeline.kinds import MediaKind, PseudoLabelsKind, WeightsKind
+from orveil.pipeline.kinds import MediaKind, MotionKind, PseudoLabelsKind, WeightsKind
 from orveil.pipeline.settings import SteadyParams
 from orveil.pipeline.stage import ArtifactType, Context, Inputs, Resources, Shard
 from orveil.pipeline.tables import read_table, read_tables, write_table
-from orveil.pipeline.types import PERSON, POSITIVE, FrameLabels, MediaIndex, PseudoLabels
+from orveil.pipeline.types import PERSON, POSITIVE, FrameLabels, MediaFiles, MediaIndex, Motion, PseudoLabels
+from orveil.stages.chunks import of_chunk
 from orveil.stages.datasets import walk_frames
+from orveil.stages.motion import moved_share
 from orveil.stages.weights import CLASS_LABELS
 
-__all__ = ["Steady", "moved", "second_look", "steadiness"]
+__all__ = ["Steady", "second_look", "steadiness"]
 
 BATCH = 8
 LEAST_SCORE = 0.05
 LEAST_IOU = 0.4
 """A box of the second look that overlaps less is another person's."""
-SMALL = 240
-"""Longer side, px, of the pictures in which motion is looked for: averaging takes the noise away."""
-OTHER = 12.0
-"""A pixel that differs by this much (of 255) from the median picture, in any colour, shows something else."""
-FEWEST_PICTURES = 8
-"""Fewer pictures of a camera have no telling median: then everything counts as moved."""
-
 Boxes = NDArray[np.float32]
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+T = TypeVar("T")
 
 
 class Steady:
-    """labels and the detector they come from -> the same labels, boxes that must not teach with weight 0.
+    """motion, labels and the detector they come from -> the same labels; what must not teach has weight 0.
 
     Only frames that are trained on are looked at; on all others the labels stay as they are. One shard per
     camera.
     """
 
     name: ClassVar[str] = "steady"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
+        "motion": MotionKind,
         "labels": PseudoLabelsKind,
         "weights": WeightsKind,
     }
@@ -97,75 +95,49 @@ class Steady:
         paths = inputs["labels"].paths(shard.session, shard.camera)
         labels = read_tables(PseudoLabels, paths).view(shard.session, shard.camera)
         used = read_tables(FrameLabels, paths).view(shard.session, shard.camera)
-        if params.least > 0 or params.least_motion > 0:
-            taught = self._taught(params, inputs["media"].path, labels, used, shard, context)
-            labels = replace(labels, weight=np.where(taught, labels.weight, 0.0).astype(np.float32))
+        mine = _trained_persons(labels, used)
+        taught = np.ones(len(labels), np.bool_)
+        if params.least_motion > 0:
+            taught[mine] &= self._moved(inputs, labels.select(mine), shard) >= params.least_motion
+        if params.least > 0:
+            taught[mine] &= self._looked_at(inputs, labels.select(mine), shard, context) >= params.least
+        labels = replace(labels, weight=np.where(taught, labels.weight, 0.0).astype(np.float32))
         write_table(labels, out)
         write_table(used, out)
 
-    def _taught(
-        self,
-        params: SteadyParams,
-        media: Path,
-        labels: PseudoLabels,
-        used: FrameLabels,
-        shard: Shard,
-        context: Context,
-    ) -> NDArray[np.bool_]:
-        """Which labels (N,) keep their weight: all on frames that are not trained on."""
-        person = (labels.state == POSITIVE) & (labels.label == PERSON)
-        trained = used.index[used.split == "train"].tolist()
-        rows = {at: np.flatnonzero(person & (labels.index == at)) for at in trained}
-        wanted = sorted(at for at, mine in rows.items() if len(mine))
-        found, small = np.ones(len(labels), np.float32), []
-        batch: list[tuple[int, Picture]] = []
-        for done, (at, picture) in enumerate(
-            walk_frames(media, shard.session, shard.camera, wanted, context.externals), start=1
-        ):
-            if params.least > 0:
-                batch.append((at, picture))
-            small.append(_small(picture))
-            if batch and (len(batch) == BATCH or done == len(wanted)):
-                looks = second_look(self._detector, [image for _, image in batch])
-                for (index, _), (boxes, scores) in zip(batch, looks, strict=True):
-                    found[rows[index]] = steadiness(labels.xyxy[rows[index]], boxes, scores)
-                batch = []
-            context.progress(done, len(wanted), "frames")
-        motion = np.ones(len(labels), np.float32)
-        if len(small) >= FEWEST_PICTURES:
-            scale = max(small[0].shape[:2]) / max(picture.shape[:2])
-            shares = moved(small, [labels.xyxy[rows[at]] * np.float32(scale) for at in wanted])
-            for at, share in zip(wanted, shares, strict=True):
-                motion[rows[at]] = share
-        return np.asarray((found >= params.least) & (motion >= params.least_motion))
+    def _moved(self, inputs: Inputs, labels: PseudoLabels, shard: Shard) -> Doubles:
+        """Share (N,) of each label's box that shows something unusual; 1 where that is not known."""
+        files = read_table(MediaFiles, inputs["media"].path)
+        pieces = (read_table(Motion, path) for path in of_chunk(inputs["motion"], shard).paths())
+        motion = Motion.concat([piece.select(np.isin(piece.index, labels.index)) for piece in pieces])
+        return np.nan_to_num(moved_share(motion, files, labels, labels.xyxy), nan=1.0)
+
+    def _looked_at(self, inputs: Inputs, labels: PseudoLabels, shard: Shard, context: Context) -> Floats:
+        """How well a second look bears out each label (N,)."""
+        found = np.ones(len(labels), np.float32)
+        wanted = np.unique(labels.index).tolist()
+        media = inputs["media"].path
+        pictures = walk_frames(media, shard.session, shard.camera, wanted, context.externals)
+        for batch in batched(pictures, BATCH):
+            looks = second_look(self._detector, [picture for _, picture in batch])
+            for (at, _), look in zip(batch, looks, strict=True):
+                rows = labels.index == at
+                found[rows] = steadiness(labels.xyxy[rows], *look)
+            context.progress(wanted.index(batch[-1][0]) + 1, len(wanted), "frames")
+        return found
 
 
-def _small(picture: Picture) -> Picture:
-    height, width = picture.shape[:2]
-    scale = min(1.0, SMALL / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA), np.uint8)
+def _trained_persons(labels: PseudoLabels, used: FrameLabels) -> NDArray[np.int64]:
+    """Rows of the positive persons on frames that are trained on."""
+    trained = np.isin(labels.index, used.index[used.split == "train"])
+    return np.flatnonzero(trained & (labels.state == POSITIVE) & (labels.label == PERSON))
 
 
-def moved(pictures: Sequence[Picture], boxes: Sequence[Boxes]) -> list[Floats]:
-    """Share of each box whose pixels are not those of the median of all pictures.
-
-    Args:
-        pictures: of one camera, (H, W, 3) each.
-        boxes: for each picture (K, 4), px of the picture.
-
-    Returns:
-        For each picture (K,) in [0, 1]; 1 for a box outside the picture.
-    """
-    stack = np.stack(pictures)
-    usual = np.median(stack, axis=0)
-    shares = []
-    for picture, own in zip(stack, boxes, strict=True):
-        other = (np.abs(picture - usual) > OTHER).any(axis=-1)
-        corners = np.round(own).astype(int).clip(0)
-        parts = [other[y0:y1, x0:x1] for x0, y0, x1, y1 in corners.tolist()]
-        shares.append(np.array([part.mean() if part.size else 1.0 for part in parts], np.float32))
-    return shares
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of `size` items; the last may be shorter."""
+    walk = iter(items)
+    while batch := list(islice(walk, size)):
+        yield batch
 
 
 def second_look(detector: Any, pictures: Sequence[Picture]) -> list[tuple[Boxes, Floats]]:

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from orveil.pipeline.settings import SteadyParams
 from orveil.pipeline.stage import InputRef
-from orveil.pipeline.tables import read_tables
-from orveil.pipeline.types import FrameLabels, PseudoLabels
-from orveil.stages.steady import Steady, moved, second_look, steadiness
+from orveil.pipeline.tables import read_table, read_tables, write_table
+from orveil.pipeline.types import MOTION_GRID, FrameLabels, MediaIndex, Motion, PseudoLabels
+from orveil.stages.steady import Steady, second_look, steadiness
 from tests import learning_site as site
 
 BOXES = st.lists(
@@ -60,20 +60,6 @@ def test_the_box_of_a_neighbour_is_no_second_look() -> None:
     assert steadiness(own, neighbour, np.ones(1, np.float32))[0] == 0
 
 
-def test_what_never_moves_is_told_from_what_does() -> None:
-    room = np.random.default_rng(0).integers(60, 120, (40, 60, 3)).astype(np.uint8)
-    pictures, boxes = [], []
-    for at in range(9):
-        picture = room.copy()
-        picture[10:30, 5 * at : 5 * at + 10] = 250  # somebody walks; whatever is at the right stays
-        pictures.append(picture)
-        walker, coat = (5 * at, 10, 5 * at + 10, 30), (50, 0, 58, 12)
-        boxes.append(np.array([walker, coat, (70, 50, 80, 60)], np.float32))
-    shares = np.stack(moved(pictures, boxes))
-    assert (shares[:, 0] == 1).all() and (shares[1:-1, 1] <= 0.2).all() and (shares[0, 1] == 0)
-    assert (shares[:, 2] == 1).all(), "outside the picture there is nothing to judge by"
-
-
 class Fixed(Steady):
     """The stage with a detector that sees nobody, or everybody where they are labelled."""
 
@@ -84,6 +70,11 @@ class Fixed(Steady):
 def run(tmp_path: Path, params: SteadyParams, stage: Steady) -> tuple[PseudoLabels, PseudoLabels, InputRef]:
     labels = site.write_labels(tmp_path)
     inputs = {"media": site.write_media(tmp_path), "labels": labels, "weights": site.write_detector(tmp_path)}
+    index = read_table(MediaIndex, inputs["media"].path)
+    columns = {name: getattr(index, name) for name in ("session", "camera", "index", "pts")}
+    moved = np.broadcast_to(np.float32(index.index % 2)[:, None, None] > 0, (len(index), *MOTION_GRID))
+    write_table(Motion(**columns, moved=moved), tmp_path)
+    inputs["motion"] = site.ref("motion", tmp_path)
     done = site.run_stage(stage, params, inputs, tmp_path / "out")
     before, after = (read_tables(PseudoLabels, ref.paths()) for ref in (labels, done))
     frames = [read_tables(FrameLabels, ref.paths()) for ref in (labels, done)]
@@ -93,7 +84,7 @@ def run(tmp_path: Path, params: SteadyParams, stage: Steady) -> tuple[PseudoLabe
 
 def test_unsteady_boxes_keep_their_state_and_lose_their_weight_where_training_sees_them(tmp_path) -> None:
     pytest.importorskip("orveil.stages.mm", reason="OpenMMLab is not installed")
-    before, after, done = run(tmp_path, SteadyParams(least=0.99), Fixed())
+    before, after, done = run(tmp_path, SteadyParams(least=0.99, least_motion=0), Fixed())
     order = np.lexsort((before.index, before.camera))
     before = before.select(order)
     used = read_tables(FrameLabels, done.paths())
@@ -104,6 +95,15 @@ def test_unsteady_boxes_keep_their_state_and_lose_their_weight_where_training_se
     assert (after.weight[~outside] == 0).all() and (after.weight[outside] > 0).all()
 
 
+def test_what_shows_the_usual_picture_does_not_teach(tmp_path) -> None:
+    before, after, done = run(tmp_path, SteadyParams(least=0, least_motion=0.5), Steady())
+    used = read_tables(FrameLabels, done.paths())
+    trained = np.isin(after.index, used.index[used.split == "train"])
+    still = trained & (after.index % 2 == 0)  # the masks of `run` say that odd frames moved
+    assert still.any() and (after.weight[still] == 0).all()
+    assert (after.weight[~still] > 0).all() and len(before) == len(after)
+
+
 def test_without_a_bar_labels_pass_unseen(tmp_path) -> None:
     pytest.importorskip("orveil.stages.mm", reason="OpenMMLab is not installed")
     before, after, _ = run(tmp_path, SteadyParams(least=0, least_motion=0), Steady())
@@ -112,7 +112,7 @@ def test_without_a_bar_labels_pass_unseen(tmp_path) -> None:
 
 def test_a_real_detector_takes_a_second_look(tmp_path) -> None:
     pytest.importorskip("orveil.stages.mm", reason="OpenMMLab is not installed")
-    params = SteadyParams(least=1e-9, long_side=128)
+    params = SteadyParams(least=1e-9, least_motion=0, long_side=128)
     before, after, _ = run(tmp_path, params, Steady())
     strict = run(tmp_path / "strict", params.model_copy(update={"least": 0.999}), Steady())[1]
     assert len(after) == len(before) and strict.weight.sum() <= after.weight.sum()

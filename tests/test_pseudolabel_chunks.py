@@ -48,7 +48,9 @@ def whole_path(media, folder):
         (folder / camera).mkdir()
         write_table(rooms.detections(rows, camera), folder / camera)
         shards.append((Shard("main", camera, 0, rooms.FRAMES), folder / camera))
+    write_table(rooms.all_moved(rooms.media(CAMERAS)), folder)
     inputs = {"media": media, "candidates": InputRef("candidates", "c", tuple(shards))}
+    inputs["motion"] = InputRef("motion", "v", ((Shard(), folder),))
     inputs["tracks"] = run(Track(), TrackParams(), inputs, folder, "tracks")
     inputs["associations"] = run(Associate(), AssociateParams(), inputs, folder, "associations")
     inputs["labels"] = run(PseudoLabel(), PseudoLabelParams(frames=16), inputs, folder, "labels")

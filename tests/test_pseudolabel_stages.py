@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from test_pseudolabel_states import all_moved
 
 from orveil.pipeline.kinds import AssociationsKind, PseudoLabelsKind, TracksKind
 from orveil.pipeline.settings import AssociateParams, PseudoLabelParams, TrackParams
@@ -81,6 +82,8 @@ def run(stage, params, inputs, folder, node):
 
 def chain(folder, people):
     inputs = {"media": media(folder / "media"), "candidates": candidates(folder / "candidates", people)}
+    write_table(all_moved(read_table(MediaIndex, folder / "media")), folder)
+    inputs["motion"] = InputRef("motion", "v", ((Shard(), folder),))
     inputs["tracks"] = run(Track(), TrackParams(), inputs, folder, "tracks")
     inputs["associations"] = run(Associate(), AssociateParams(), inputs, folder, "associations")
     params = PseudoLabelParams(frames=8, round=2)

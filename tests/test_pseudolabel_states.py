@@ -12,11 +12,13 @@ from orveil.pipeline.settings import PseudoLabelParams, TrackParams
 from orveil.pipeline.tables import write_table
 from orveil.pipeline.types import (
     IGNORE,
+    MOTION_GRID,
     POSITIVE,
     Associations,
     Detections,
     MediaFiles,
     MediaIndex,
+    Motion,
     PseudoLabels,
     Tracks,
 )
@@ -44,6 +46,12 @@ def media(cameras=("cam1",), frames=FRAMES):
             )
         )
     return MediaIndex.concat(parts)
+
+
+def all_moved(index):
+    """Motion in every cell of every frame."""
+    columns = {name: getattr(index, name) for name in ("session", "camera", "index", "pts")}
+    return Motion(**columns, moved=np.ones((len(index), *MOTION_GRID), np.bool_))
 
 
 def files(cameras=("cam1",)):
