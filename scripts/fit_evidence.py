@@ -5,10 +5,10 @@
 TABLES is a folder with files.parquet, frames.parquet, detections.parquet and motion.parquet, TRUTH the ground
 truth of the room; several recordings of one ROOM may come from several detectors, and ROOM+ says that this
 detector was trained on pseudo labels of the room. Weights start from what was found by hand and are moved as
-far as the rooms agree (a ridge towards the start). Each room in turn is left out of the fit and predicted: these
-predictions calibrate the model, and how far each left-out recording is off is the `spread` that the bound on
-errors uses. Never name rooms with seeds from 900: those are for reported figures. After a fit the version of
-the pseudo-label stage must go up: the file is no part of its key.
+far as the rooms agree (a ridge towards the start). Each room in turn is left out of the fit and predicted:
+these predictions calibrate the model, and how far each left-out recording is off is the `spread` that the
+bound on errors uses. Never name rooms with seeds from 900: those are for reported figures. After a fit the
+version of the pseudo-label stage must go up: the file is no part of its key.
 """
 
 from __future__ import annotations
