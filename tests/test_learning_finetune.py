@@ -17,6 +17,7 @@ mm = pytest.importorskip("orveil.stages.mm", reason="OpenMMLab is not installed"
 
 from orveil.pipeline.settings import FinetuneParams  # noqa: E402
 from orveil.pipeline.stage import InputRef  # noqa: E402
+from orveil.stages import paste  # noqa: E402
 from orveil.stages.finetune import Finetune  # noqa: E402
 from orveil.stages.mm_weights import read_checkpoint  # noqa: E402
 from orveil.stages.weights import file_sha256, read_info  # noqa: E402
@@ -56,6 +57,22 @@ def test_training_changes_weights_and_repeats(tmp_path: Path) -> None:
     for name in statistics:
         torch.testing.assert_close(after[name], before[name])
     assert (one.path / "config.py").read_bytes() == (given["weights"].path / "config.py").read_bytes()
+
+
+def test_people_who_can_be_cut_out_are_put_into_the_pictures_unless_it_is_switched_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = inputs(tmp_path)
+
+    def trained(name: str, share: float) -> str:
+        params = PARAMS.model_copy(update={"paste": share})
+        return digest(site.run_stage(Finetune(), params, given, tmp_path / name))
+
+    nobody, off = trained("too few frames", 1.0), trained("off", 0.0)
+    # In these few frames motion does not tell the figures from the room, but colour does.
+    monkeypatch.setattr(paste, "motion_masks", lambda pictures: [p.max(axis=-1) > 130 for p in pictures])
+    assert trained("on", 1.0) == trained("on again", 1.0) != nobody
+    assert trained("still off", 0.0) == off
 
 
 def test_training_lowers_the_loss(tmp_path: Path) -> None:
