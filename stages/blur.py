@@ -32,7 +32,7 @@ class Blur:
     """Blurs every camera of a site with the exported bundle; the same code as on the appliance."""
 
     name: ClassVar[str] = "blur"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {"media": MediaKind, "bundle": BundleKind}
     produces: ClassVar[type[ArtifactType]] = BlurredKind

@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--bundle", type=Path, required=True, help="bundle folder that `orveil adapt` made")
     add_decisions(parser)
-    parser.set_defaults(hold_s=0.3)
+    parser.set_defaults(hold_s=0.3, looks_s=0.25)
     add_look(parser)
     add(
         "--rate",

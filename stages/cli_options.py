@@ -10,7 +10,7 @@ from orveil.stages.redaction.log import CHOICES, BlurSettings
 
 __all__ = ["DECISIONS", "add_decisions", "add_look", "add_run_options", "number"]
 
-DECISIONS = ("target", "margin", "every", "hold_s", "kernel")
+DECISIONS = ("target", "margin", "every", "hold_s", "kernel", "looks_s")
 """Settings that decide where something is covered; how it then looks is another matter."""
 
 
@@ -26,6 +26,9 @@ def add_decisions(parser: argparse.ArgumentParser) -> None:
         help="run the detector on every n-th frame (%(default)s)")  # fmt: skip
     add("--hold-s", type=number(float, 0), default=known.hold_s, metavar="SECONDS",
         help="keep covering for this long where somebody is lost (%(default)s)")  # fmt: skip
+    add("--looks-s", type=number(float, 0), default=known.looks_s, metavar="SECONDS",
+        help="look again at turned and larger pictures this often, for those who lie or bend; 0: never "
+        "(%(default)s)")  # fmt: skip
     add("--kernel", choices=CHOICES["kernel"], default=known.kernel,
         help="carries detections over time; others are there to compare with (%(default)s)")  # fmt: skip
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,7 @@ def blur_video(
         aspect=look.aspect, rate=look.rate, crf=settings.crf, preset=settings.preset, threads=threads,
         audio=source if settings.audio == "keep" and look.audio else None, codec=encoder.name,
     ) as writer:  # fmt: skip
-        judge = _judge(look, bundle, settings, boxes, log, observer, clock, threads)
+        judge = _judge(source, look, bundle, settings, boxes, log, observer, clock, threads)
         paint = Painter(settings, look, limits, log, observer, exact=boxes is not None)
 
         def sink(item: Item) -> None:
@@ -86,7 +87,8 @@ def blur_video(
             with clock.measure("save"):
                 writer.write_frame(frame, item.pts)
 
-        run_threads(source, look, judge, sink, clock, log, limit=limit, progress=progress)
+        with closing(judge):
+            run_threads(source, look, judge, sink, clock, log, limit=limit, progress=progress)
         log.frames["out"] = len(writer.pts)
         log.input["seconds"] = round(writer.seconds, 6)
         verified = time.perf_counter()
@@ -115,7 +117,7 @@ def analyse_video(
     started = time.perf_counter()
     look, clock = Look.at(source), Clock()
     log = _new_log(source, look, settings, bundle)
-    judge = _judge(look, bundle, settings, None, log, observer, clock, threads)
+    judge = _judge(source, look, bundle, settings, None, log, observer, clock, threads)
 
     def sink(item: Item) -> None:
         covered = None if item.fault else item.covered
@@ -125,7 +127,8 @@ def analyse_video(
             log.cover(covered, len(covered.xyxy))
         observer.decided(item.index, item.pts, covered, item.fault)
 
-    run_threads(source, look, judge, sink, clock, log, limit=limit, progress=progress)
+    with closing(judge):
+        run_threads(source, look, judge, sink, clock, log, limit=limit, progress=progress)
     clock.add("total", time.perf_counter() - started)
     log.timings = clock.seconds()
     return log
@@ -159,13 +162,17 @@ def _new_log(source: Path, look: Look, settings: BlurSettings, bundle: Bundle | 
 
 
 def _judge(
-    look: Look, bundle: Bundle | None, settings: BlurSettings, boxes: BoxSource | None, log: RedactionLog,
-    observer: Observer, clock: Clock, threads: int,
+    source: Path, look: Look, bundle: Bundle | None, settings: BlurSettings, boxes: BoxSource | None,
+    log: RedactionLog, observer: Observer, clock: Clock, threads: int,
 ) -> Judge:  # fmt: skip
     if boxes is not None:
         return Given(boxes)
     if bundle is None:
         raise OrveilError("nothing says what to cover", remedy="give a bundle, or a list of boxes")
     cores = max(1, threads // 2)
-    detector = OnnxDetector(bundle, cores) if clock.single is None else ProfiledDetector(bundle, cores, clock)
-    return make_detecting(look, look.time_base, detector, settings, log, observer, clock)
+    detector = again = OnnxDetector(bundle, cores)
+    if clock.single is not None:  # second looks are no frame's time
+        detector = ProfiledDetector(bundle, cores, clock)
+    return make_detecting(
+        look, look.time_base, detector, settings, log, observer, clock, source=source, again=again
+    )

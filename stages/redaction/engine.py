@@ -5,17 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from orveil.pipeline.decode import Pictures
-from orveil.pipeline.planes import bits_of, upright_copy
+from orveil.pipeline.planes import bits_of
 from orveil.stages.redaction.clock import Clock
 from orveil.stages.redaction.judge import Judge
 from orveil.stages.redaction.log import RedactionLog
 from orveil.stages.redaction.look import Look
-from orveil.stages.redaction.pipes import Crew, Item, Pipe
+from orveil.stages.redaction.pipes import Crew, Item, Pipe, taken
 
-__all__ = ["frame_bytes", "run_threads", "taken"]
+__all__ = ["frame_bytes", "run_threads"]
 
 Progress = Callable[[int, int, str], None]
 QUEUE_BYTES = 24 << 20
@@ -27,16 +26,6 @@ def frame_bytes(look: Look) -> int:
     """Memory of one upright frame."""
     samples = {"420": 1.5, "422": 2.0, "444": 3.0}[look.pixel_format[3:6]]
     return int(samples * look.size[0] * look.size[1]) * (2 if bits_of(look.pixel_format) > 8 else 1)
-
-
-def taken(index: int, pts: int, frame: Any, look: Look) -> Item:
-    """A decoded picture (None where damaged) as an item: its own upright copy, or the reason why not."""
-    if frame is None:
-        return Item(index, pts, None, "damaged")
-    if (frame.width, frame.height) != look.decoded:
-        return Item(index, pts, None, "another picture size")
-    # The decoder still refers to its frames: masks are drawn on copies.
-    return Item(index, pts, upright_copy(frame, look.pixel_format))
 
 
 def run_threads(

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, Protocol
 
 from orveil.stages.redaction.clock import Clock
 from orveil.stages.redaction.kernels import Smoother, make_smoother
 from orveil.stages.redaction.log import BlurSettings, Observer, RedactionLog
 from orveil.stages.redaction.look import Look
+from orveil.stages.redaction.looks import Ahead, Glances, Now, SmallGrey
 from orveil.stages.redaction.pipes import Item
 from orveil.stages.redaction.search import Place, Search, limits_of
+from orveil.stages.redaction.still import Still
 from orveil.stages.redaction.temporal import Covered
 from orveil.stages.runtime import ModelError, OnnxDetector
 
@@ -32,6 +35,10 @@ class Judge(Protocol):
         """After the last of `frames` frames: the rest."""
         ...
 
+    def close(self) -> None:
+        """Nothing more comes, or nobody waits for it."""
+        ...
+
 
 class Detecting:
     """Runs the detector on every n-th frame; tracks fill the time between and around detections.
@@ -41,10 +48,10 @@ class Detecting:
 
     def __init__(
         self, search: Search, smoother: Smoother, every: int, time_base: Any, log: RedactionLog,
-        observer: Observer, clock: Clock,
+        observer: Observer, clock: Clock, still: Still | None = None,
     ) -> None:  # fmt: skip
         self.search, self.smoother, self.every, self.time_base = search, smoother, every, time_base
-        self.log, self.observer, self.clock = log, observer, clock
+        self.log, self.observer, self.clock, self.still = log, observer, clock, still
         self._healthy, self._due = True, True
         self._waiting: deque[Item] = deque()
 
@@ -54,18 +61,29 @@ class Detecting:
         if not self._healthy and not item.fault:
             item.fault = "the model failed"
         self._waiting.append(item)
-        self.smoother.push(item.index, float(item.pts * self.time_base), found)
+        time = float(item.pts * self.time_base)
+        self.smoother.push(item.index, time, found)
+        if self.still is not None and item.frame is not None and not item.fault:
+            self.still.push(time, item.frame)
         yield from self._decided(end=False)
 
     def finish(self, frames: int) -> Iterator[Item]:
         """What was kept back."""
         yield from self._decided(end=True)
         self.log.longest_gap = self.smoother.longest_gap()
+        if self.still is not None and self.still.glances.failed:
+            self.log.notes.append(f"second looks failed: {self.still.glances.failed}")
+
+    def close(self) -> None:
+        """Close what the second looks read."""
+        if self.still is not None:
+            self.still.glances.close()
 
     def _decided(self, end: bool) -> Iterator[Item]:
         for covered in self.smoother.ready(end):
             item = self._waiting.popleft()
-            item.covered = covered
+            time = float(item.pts * self.time_base)
+            item.covered = covered if self.still is None else self.still.added(covered, time)
             yield item
 
     def _found(self, item: Item) -> dict[str, Any] | None:
@@ -88,9 +106,13 @@ class Detecting:
 
 def make_detecting(
     look: Look, time_base: Fraction, detector: OnnxDetector, settings: BlurSettings, log: RedactionLog,
-    observer: Observer, clock: Clock,
+    observer: Observer, clock: Clock, *, source: Path | None = None, again: OnnxDetector | None = None,
 ) -> Detecting:  # fmt: skip
     """A judge that searches pictures of this look, in the settings' regions of interest if there are any.
+
+    Args:
+        source: the file that the pictures come from; second looks are taken ahead in it. None: live pictures.
+        again: for the second looks, default the same detector.
 
     Raises:
         OrveilError: a region is not inside the picture.
@@ -102,7 +124,21 @@ def make_detecting(
     step = settings.every / float(look.rate)
     hold = settings.hold_s if settings.every == 1 else max(settings.hold_s, 1.5 * step)
     smoother = make_smoother(settings.kernel, detector.bundle.thresholds, settings.target, hold)
-    return Detecting(search, smoother, settings.every, time_base, log, observer, clock)
+    apart = Search(again or detector, Clock(), search.places)  # its times are no frame's
+    still = _still(look, apart, settings, hold, source)
+    return Detecting(search, smoother, settings.every, time_base, log, observer, clock, still)
+
+
+def _still(
+    look: Look, search: Search, settings: BlurSettings, hold_s: float, source: Path | None
+) -> Still | None:
+    if not settings.looks_s or settings.kernel != "tracks" or "head" not in search.detector.bundle.labels:
+        return None
+    target, period, grey = settings.target, settings.looks_s, SmallGrey(look.size)
+    glances: Glances = Now(search, target, period, grey)
+    if source is not None:
+        glances = Ahead(source, look, search, target, period, grey)
+    return Still(glances, grey, hold_s, "person" if target == "body" else "head")
 
 
 class BoxSource(Protocol):
@@ -138,3 +174,6 @@ class Given:
         """Nothing is kept back."""
         self.boxes.finish(frames)
         yield from ()
+
+    def close(self) -> None:
+        """Nothing is open."""

@@ -21,7 +21,6 @@ import numpy as np
 
 from orveil.pipeline.planes import bits_of, blank, planes_of
 from orveil.stages.redaction.clock import Clock
-from orveil.stages.redaction.engine import taken
 from orveil.stages.redaction.judge import Judge, make_detecting
 from orveil.stages.redaction.live_sink import Sink
 from orveil.stages.redaction.live_source import Shot
@@ -29,7 +28,7 @@ from orveil.stages.redaction.log import BlurSettings, Observer, RedactionLog
 from orveil.stages.redaction.look import Look
 from orveil.stages.redaction.mask import fill_planes
 from orveil.stages.redaction.paint import Painter
-from orveil.stages.redaction.pipes import Crew, Item
+from orveil.stages.redaction.pipes import Crew, Item, taken
 from orveil.stages.redaction.search import limits_of
 from orveil.stages.runtime import Bundle, OnnxDetector
 

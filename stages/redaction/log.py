@@ -41,6 +41,7 @@ class BlurSettings:
         feather: share of the margin in which the mask fades in.
         cells: averages that are kept across the shorter side of a region: fewer blur more.
         codec: H.264 encoder, see `codecs.CODECS`.
+        looks_s: seconds between second looks (turned, larger) for whom the plain search misses; 0: none.
     """
 
     target: str = "head"
@@ -57,6 +58,7 @@ class BlurSettings:
     feather: float = 0.0
     cells: int = CELLS
     codec: str = "libx264"
+    looks_s: float = 0.5
 
 
 def settings_of(params: Any) -> BlurSettings:
@@ -72,6 +74,8 @@ def settings_of(params: Any) -> BlurSettings:
             raise ValueError(f"{name} = {getattr(settings, name)!r} is none of {', '.join(allowed)}")
     if settings.every < 1 or not settings.hold_s >= 0 or settings.cells < 1:
         raise ValueError("every and cells must be at least 1, hold_s at least 0")
+    if not settings.looks_s >= 0:
+        raise ValueError("looks_s must be at least 0")
     if not 0 <= settings.margin <= 1 or not 0 <= settings.feather <= 1:
         raise ValueError("margin and feather must be within [0, 1]")
     return settings

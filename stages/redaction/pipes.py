@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from orveil.pipeline.planes import upright_copy
+from orveil.stages.redaction.look import Look
 from orveil.stages.redaction.temporal import Covered
 
-__all__ = ["Crew", "Item", "Pipe"]
+__all__ = ["Crew", "Item", "Pipe", "taken"]
 
 
 @dataclass
@@ -29,6 +31,16 @@ class Item:
     frame: Any
     fault: str = ""
     covered: Covered | None = None
+
+
+def taken(index: int, pts: int, frame: Any, look: Look) -> Item:
+    """A decoded picture (None where damaged) as an item: its own upright copy, or the reason why not."""
+    if frame is None:
+        return Item(index, pts, None, "damaged")
+    if (frame.width, frame.height) != look.decoded:
+        return Item(index, pts, None, "another picture size")
+    # The decoder still refers to its frames: masks are drawn on copies.
+    return Item(index, pts, upright_copy(frame, look.pixel_format))
 
 
 class Crew:

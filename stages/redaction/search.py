@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,22 @@ from orveil.pipeline.planes import cut
 from orveil.stages.redaction.clock import Clock
 from orveil.stages.runtime import PAD, Boxes, ModelError, OnnxDetector
 
-__all__ = ["Place", "Search", "limits_of"]
+__all__ = ["LARGER", "TURNED", "UPRIGHT", "Place", "Search", "View", "limits_of",
+    "turned_back",
+]  # fmt: skip
 
 Place = tuple[int, int, int, int] | None
 """Rectangle x0, y0, x1, y1 in px, or None for the whole picture."""
+
+
+class View(NamedTuple):
+    """How a picture is shown to the detector: quarter turns counterclockwise, size as a share of its own."""
+
+    turns: int = 0
+    size: float = 1.0
+
+
+UPRIGHT, LARGER, TURNED = View(), View(size=1.5), (View(1), View(2), View(3))
 
 
 def limits_of(
@@ -61,14 +73,14 @@ class Search:
         self.detector, self.clock, self.places = detector, clock, places
         self._inputs: dict[Any, tuple[ToArray, NDArray[np.uint8], Fit]] = {}
 
-    def __call__(self, frame: Any) -> Boxes:
-        """Detections of all rectangles, in px of the frame.
+    def __call__(self, frame: Any, view: View = UPRIGHT) -> Boxes:
+        """Detections of all rectangles in one view, in px of the frame, upright again.
 
         Raises:
             ModelError: the detector failed in any way.
         """
         try:
-            found = [self._one(frame, place) for place in self.places]
+            found = [self._one(frame, place, view) for place in self.places]
         except ModelError:
             raise
         except Exception as error:  # whatever it was, this frame has not been searched
@@ -77,24 +89,43 @@ class Search:
             return found[0]
         return Boxes(*(np.concatenate(columns) for columns in zip(*found, strict=True)))
 
-    def _one(self, frame: Any, place: Place) -> Boxes:
+    def _one(self, frame: Any, place: Place, view: View) -> Boxes:
         x, y = 0, 0
         if place is not None:
             with self.clock.measure("crop"):
                 x, y, right, bottom = place
                 frame = cut(frame, x, y, right - x, bottom - y)
         with self.clock.measure("preprocessing"):
-            batch, fit = self._input(frame)
+            batch, fit = self._input(frame, view)
         with self.clock.measure("inference"):
             [boxes] = self.detector.infer(batch, fit)
-        return Boxes(as_boxes(boxes.xyxy + np.array([x, y, x, y], np.float32)), boxes.score, boxes.label)
+        upright = turned_back(boxes.xyxy, view.turns, frame.width, frame.height)
+        return Boxes(as_boxes(upright + np.array([x, y, x, y], np.float32)), boxes.score, boxes.label)
 
-    def _input(self, frame: Any) -> tuple[NDArray[np.uint8], Fit]:
+    def _input(self, frame: Any, view: View) -> tuple[NDArray[np.uint8], Fit]:
         size = frame.width, frame.height
-        if size not in self._inputs:
-            fit = Fit.of(*size, self.detector.bundle.long_side)
+        if (size, view) not in self._inputs:
+            side = round(self.detector.bundle.long_side * view.size)
+            fit = Fit.of(*(size[::-1] if view.turns % 2 else size), side)
             grey = np.full((1, fit.padded[1], fit.padded[0], 3), PAD, np.uint8)
-            self._inputs[size] = ToArray(fit.resized), grey, fit
-        scale, batch, fit = self._inputs[size]
-        batch[0, : fit.resized[1], : fit.resized[0]] = scale(frame)
+            scaled = fit.resized[::-1] if view.turns % 2 else fit.resized
+            self._inputs[size, view] = ToArray(scaled), grey, fit
+        scale, batch, fit = self._inputs[size, view]
+        batch[0, : fit.resized[1], : fit.resized[0]] = np.rot90(scale(frame), view.turns)
         return batch, fit
+
+
+def turned_back(xyxy: NDArray[Any], turns: int, width: int, height: int) -> NDArray[np.float32]:
+    """Boxes (N, 4) px of a picture that was turned as `np.rot90` does, in px of the picture before that.
+
+    Args:
+        turns: quarters counterclockwise; width, height: of the picture before it was turned.
+    """
+    x0, y0, x1, y1 = as_boxes(xyxy).T
+    columns = {
+        0: (x0, y0, x1, y1),
+        1: (width - y1, x0, width - y0, x1),
+        2: (width - x1, height - y1, width - x0, height - y0),
+        3: (y0, height - x1, y1, height - x0),
+    }
+    return as_boxes(np.stack(columns[turns % 4], axis=1))

@@ -39,12 +39,15 @@ GROWTH = 0.25
 """Share of its sides by which a box has grown on each side when it has been held for the whole time; it
 grows towards where the track was moving too."""
 EPSILON_S = 1e-6
+SURE = 3.0, 0.7
+"""Where heads are covered, a person counts without its head from this many times the threshold, at most that
+score: thresholds are so low that most persons near them are nobody, or somebody whose head is known."""
 UPPER = 0.35
 """Head and shoulders take less than this share of a standing or sitting person's box."""
 
 
 LABELS = ("face", "head", "person")
-SOURCES = ("detected", "filled", "held", "body", "head", "edited")
+SOURCES = ("detected", "filled", "held", "body", "head", "still", "edited")
 
 
 class Origin(NamedTuple):
@@ -53,8 +56,8 @@ class Origin(NamedTuple):
     Attributes:
         label: what it covers, one of LABELS.
         source: detected; filled (between detections of a track); held (before its first, after its last);
-            body (where a head must be, from a person); head (where a body must be, from a head); edited (by
-            somebody in a boxes file).
+            body (where a head must be, from a person); head (where a body must be, from a head); still (a
+            place where somebody was found who keeps still); edited (by somebody in a boxes file).
         track: number of the track, unique over all labels; -1 where there is none.
         score: of the detection in this very frame, NaN where no detection stands behind the box.
     """
@@ -199,8 +202,10 @@ class Temporal:
 
     def __init__(self, thresholds: Mapping[str, float], target: str, hold_s: float) -> None:
         self.target, self.hold_s = target, hold_s + EPSILON_S  # times are sums of fractions
-        numbers = count()
-        self.labels = {name: _Label(name, value, self.hold_s, numbers) for name, value in thresholds.items()}
+        numbers, starts = count(), dict(thresholds)
+        if "person" in starts and "head" in starts and target != "body":
+            starts["person"] = max(starts["person"], min(SURE[0] * starts["person"], SURE[1]))
+        self.labels = {name: _Label(name, value, self.hold_s, numbers) for name, value in starts.items()}
         self._frames: deque[tuple[int, float]] = deque()
 
     def push(self, frame: int, time: float, found: Mapping[str, Scored] | None) -> None:
