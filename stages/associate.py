@@ -22,7 +22,7 @@ from orveil.stages.chunks import Recordings, of_chunk, unique_ids
 from orveil.trackers.clock import clock_offsets
 from orveil.trackers.crossview import CrossView, View, learn
 from orveil.trackers.doubles import frames_of, without_nested
-from orveil.trackers.ground import learn_ground, smooth_heads
+from orveil.trackers.ground import learn_ground, smooth_heads, teaching_ticks
 from orveil.trackers.ground_pairs import FloorTracks, floor_tracks, weigh_floor
 from orveil.trackers.grouping import Grouping, group
 from orveil.trackers.judging import judge, spans, weigh_pairs
@@ -52,15 +52,15 @@ PART_EPOCHS = 25
 SETTLED_FRAMES = 300
 """Independent frames from which a pair of cameras is judged by what was learned freely, not by the floor."""
 SHORT_S = 24.0
-"""In shorter recordings nothing is said about clocks and moves: where the floor is enough, nothing is learned
-besides."""
+"""In shorter videos only the common floor matches, and nothing is said about clocks and moves: what is
+learned freely in so short a time is wrong more often than right."""
 
 
 class Associate:
     """media, tracks -> Associations: one shard per session."""
 
     name: ClassVar[str] = "associate"
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {"media": MediaKind, "tracks": TracksKind}
     produces: ClassVar[type[ArtifactType]] = AssociationsKind
@@ -137,7 +137,7 @@ def _learn(
     scene, names = _scene(cameras, frames, tracks)
     views, independence = _views(scene, files, cameras, params.max_frames)
     floor = _floor(scene, [view.size for view in views])
-    if 0 < len(floor.rows) == len(cameras) and np.ptp(scene.tick_s) < SHORT_S:
+    if independence < 1.0 and np.ptp(scene.tick_s) < SHORT_S:
         model = CrossView((None,) * len(cameras), (None,) * len(cameras), {})
     else:
         model = learn(views, np.random.default_rng(seed), params.epochs, independence=independence)
@@ -249,7 +249,8 @@ def _views(scene: Scene, files: MediaFiles, cameras: list[str], max_frames: int)
 
 def _floor(scene: Scene, sizes: list[Doubles]) -> FloorTracks:
     """The boxes of the cameras that could be placed on one floor."""
-    frames = frames_of(scene.camera, scene.tick, np.flatnonzero(scene.score >= PERSON_SCORE))
+    teaching = teaching_ticks(scene.tick_s)[scene.tick]
+    frames = frames_of(scene.camera, scene.tick, np.flatnonzero(teaching & (scene.score >= PERSON_SCORE)))
     rows = without_nested(frames, scene.xyxy, scene.score, NESTED)
     heads = smooth_heads(scene, sizes)
     return floor_tracks(scene, learn_ground(scene, rows, sizes, heads), heads)

@@ -9,7 +9,11 @@ from ground_scenes import CORNERS, SIZE, filmed, hung, paths, scene_of, tables_o
 from orveil.pipeline.settings import AssociateParams
 from orveil.stages.associate import associate_session
 from orveil.trackers.ground import learn_ground, smooth_heads, teaching_ticks
+from orveil.trackers.ground_align import agreement, best_poses, evidence_at, meetings
+from orveil.trackers.ground_body import shapes
+from orveil.trackers.ground_camera import Poses
 from orveil.trackers.ground_pairs import floor_tracks, weigh_floor
+from orveil.trackers.ground_sight import floor_sight
 
 
 def learned(scene, sizes):
@@ -76,13 +80,53 @@ def test_cameras_of_different_rooms_are_not_joined():
     assert not learned(scene, sizes).poses
 
 
-def test_a_camera_of_another_room_is_left_out():
-    path = paths(np.random.default_rng(3), 5, 20)
+@pytest.mark.parametrize("seed", [3, 13])
+def test_a_camera_of_another_room_is_left_out(seed):
+    path = paths(np.random.default_rng(seed), 5, 20)
     here = filmed(path)
-    there = filmed(paths(np.random.default_rng(30), 5, 20), [hung(-4, 3, 2.6, 1.0)], seed=9)
+    there = filmed(paths(np.random.default_rng(seed + 27), 5, 20), [hung(-4, 3, 2.6, 1.0)], seed=9)
     there[:, 0], there[:, 2] = 3, there[:, 2] + 10
     scene, _, sizes = scene_of(np.concatenate([here, there]), path.shape[1])
-    assert 3 not in learned(scene, sizes).poses
+    assert set(learned(scene, sizes).poses) == {0, 1, 2}
+
+
+def test_a_short_clip_without_a_common_floor_matches_nobody():
+    path = paths(np.random.default_rng(4), 2, 20, walking=False)
+    scene, _, _ = scene_of(filmed(path), path.shape[1])
+    result = associate_session(*tables_of(scene), AssociateParams(), seed=0)
+    assert len(result) == len(scene.sure) and (result.views == 1).all() and not result.probability.any()
+
+
+def seen(camera, path):
+    """What a camera at a corner sees of people on its own floor."""
+    scene, _, _ = scene_of(filmed(path, [CORNERS[camera]], seed=camera), path.shape[1])
+    boxes, heads = shapes(scene.xyxy, SIZE), smooth_heads(scene, [SIZE])
+    return floor_sight(scene.tick, scene.score, boxes, heads, CORNERS[camera][0])
+
+
+def test_many_poses_at_once_are_each_judged_as_alone():
+    path = paths(np.random.default_rng(6), 4, 10)
+    one, other = seen(0, path), seen(1, path)
+    met = meetings(one.tick, other.tick)
+    rng = np.random.default_rng(0)
+    poses = Poses(rng.normal(0, 3, (5, 2)), rng.uniform(-3, 3, 5))
+    alone = [agreement(one, other.on(poses.one(k)), met)[0] for k in range(5)]
+    np.testing.assert_allclose(evidence_at([one], other, [met], poses), alone, rtol=1e-9)
+    both = evidence_at([one, one], other, [met, met], poses)
+    np.testing.assert_allclose(both, 2 * np.array(alone), rtol=1e-9)
+
+
+def test_the_best_pose_is_where_the_camera_stands_and_a_top_of_the_evidence():
+    path = paths(np.random.default_rng(6), 5, 20)
+    one, other = seen(0, path), seen(1, path)
+    met = meetings(one.tick, other.tick)
+    evidence, pose = best_poses([one], other, [met])[0]
+    true = CORNERS[1][1].seen_from(CORNERS[0][1])
+    assert np.cos(pose.yaw - true.yaw) > np.cos(np.radians(15))
+    assert np.hypot(*(pose.place - true.place)) < 1.0
+    shifts = np.array([[0.3, 0, 0], [-0.3, 0, 0], [0, 0.4, 0], [0, -0.4, 0], [0, 0, 0.4], [0, 0, -0.4]])
+    around = Poses(pose.place + shifts[:, 1:], pose.yaw + shifts[:, 0])
+    assert (evidence_at([one], other, [met], around) < evidence).all()
 
 
 def test_nothing_and_next_to_nothing():

@@ -21,7 +21,7 @@ from orveil.trackers.ground_network import Joiner, Placement
 from orveil.trackers.ground_sight import Heads, Sight, floor_sight
 from orveil.trackers.pairing import Scene
 
-__all__ = ["Ground", "learn_ground", "smooth_heads"]
+__all__ = ["Ground", "learn_ground", "smooth_heads", "teaching_ticks"]
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -40,7 +40,11 @@ different rooms reached 5 at most; of one room, cameras placed wrongly reached 6
 21."""
 SPAN_S, REACH_S = 0.5, 0.26
 """Heads are averaged over REACH_S to either side of the moments SPAN_S before and after."""
-SWEEPS, EVALUATIONS = 2, 90
+LEAST_SHARE = 1 / 3
+"""And by so large a share of the median margin of all: where the others fit very well, a camera of another
+room gets more than `LEAST_MARGIN` by chance."""
+EVALUATIONS = 90
+"""Of one camera, while it is settled."""
 
 
 @dataclass(frozen=True)
@@ -139,11 +143,11 @@ def learn_ground(scene: Scene, rows: Ints, sizes: list[Doubles], heads: Heads) -
     }
     joiner = Joiner({c: t.sight(parameters[c]) for c, t in known.items()})
     found = joiner.search()
-    if found is None:
+    # Settling costs more than all before it, and adds to the margins of cameras that fit already.
+    if found is None or np.mean([joiner.margin(c, found)[0] for c in found.poses]) < LEAST_MARGIN:
         return Ground({}, {}, {}, {})
-    for _ in range(SWEEPS):
-        for camera in sorted(found.poses):
-            found, parameters[camera] = _settle(joiner, found, camera, known[camera], parameters[camera])
+    for camera in sorted(found.poses):
+        found, parameters[camera] = _settle(joiner, found, camera, known[camera], parameters[camera])
     return _vouched(joiner, found, known, parameters)
 
 
@@ -155,7 +159,7 @@ def _settle(
 
     def cost(x: Doubles) -> float:
         there = teacher.sight(x[:4]).on(Pose(x[5:], float(x[4])))
-        shared = sum(agreement(s, there, m)[0] for s, m in zip(known, met, strict=True))
+        shared = float(sum(agreement(s, there, m)[0] for s, m in zip(known, met, strict=True)))
         return -shared - teacher.log_posterior(x[:4])
 
     pose = found.poses[camera]
@@ -180,7 +184,7 @@ def _vouched(
         if max(margin.values()) < LEAST_MARGIN:
             break  # Not one of them can be told from its mirror image: what is left of them cannot either.
         worst = min(margin, key=lambda c: margin[c])
-        if margin[worst] >= LEAST_MARGIN:
+        if margin[worst] >= max(LEAST_MARGIN, LEAST_SHARE * float(np.median(list(margin.values())))):
             cameras = {c: camera_of(parameters[c], teachers[c].size) for c in margin}
             return Ground(cameras, found.poses, margin, {c: pose for c, (_, pose) in tested.items()})
         found = found.without(worst)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["GroundCamera", "Pose"]
+__all__ = ["GroundCamera", "Pose", "Poses"]
 
 Doubles = NDArray[np.float64]
 
@@ -96,3 +98,24 @@ class Pose:
     def after(self, base: Pose) -> Pose:
         """A pose given on the floor of `base`, on the common floor."""
         return Pose(self._turn(self.place, base.yaw) + base.place, self.yaw + base.yaw)
+
+
+@dataclass(frozen=True)
+class Poses:
+    """P poses of one camera: metres (P, 2), radians (P,)."""
+
+    place: Doubles
+    yaw: Doubles
+
+    @staticmethod
+    def of(poses: Sequence[Pose]) -> Poses:
+        """Several poses as one."""
+        return Poses(np.array([p.place for p in poses]).reshape(-1, 2), np.array([p.yaw for p in poses]))
+
+    def select(self, rows: Any) -> Poses:
+        """The rows chosen."""
+        return Poses(self.place[rows], self.yaw[rows])
+
+    def one(self, row: int) -> Pose:
+        """A single row."""
+        return Pose(self.place[row], float(self.yaw[row]))

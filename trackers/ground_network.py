@@ -13,8 +13,8 @@ from itertools import combinations
 
 import numpy as np
 
-from orveil.trackers.ground_align import Meetings, agreement, best_poses, meetings
-from orveil.trackers.ground_camera import Pose
+from orveil.trackers.ground_align import Meetings, agreement, best_poses, evidence_at, meetings
+from orveil.trackers.ground_camera import Pose, Poses
 from orveil.trackers.ground_sight import Sight
 
 __all__ = ["Joiner", "Placement"]
@@ -64,7 +64,7 @@ class Joiner:
         """Agreement of a camera at a pose with those placed."""
         there = self.sights[camera].on(pose)
         known, met = self.partners(camera, placed)
-        return sum(agreement(s, there, m)[0] for s, m in zip(known, met, strict=True))
+        return float(sum(agreement(s, there, m)[0] for s, m in zip(known, met, strict=True)))
 
     def search(self) -> Placement | None:
         """The placement of all cameras that explains most."""
@@ -96,14 +96,17 @@ class Joiner:
                     options.append(pose.after(base))
                 for _, pose in found.get((camera, other), []):
                     options.append(ORIGIN.seen_from(pose).after(base))
-            scored = [(self.evidence(camera, p, partial.seen), k) for k, p in enumerate(options)]
-            for evidence, k in sorted(scored, reverse=True)[:2]:
+            if not options:
+                continue
+            known, met = self.partners(camera, partial.seen)
+            scored = evidence_at(known, self.sights[camera], met, Poses.of(options))
+            for k in np.argsort(-scored, kind="stable")[:2]:
                 there = self.sights[camera].on(options[k])
                 out.append(
                     Placement(
                         {**partial.poses, camera: options[k]},
                         {**partial.seen, camera: there},
-                        partial.evidence + evidence,
+                        partial.evidence + float(scored[k]),
                     )
                 )
         return out
