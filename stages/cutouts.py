@@ -85,9 +85,9 @@ def _median(pictures: Sequence[Picture]) -> Picture:
     middle = len(pictures) // 2
     strips = []
     for top in range(0, pictures[0].shape[0], STRIP):
-        stack = np.stack([picture[top : top + STRIP] for picture in pictures])
-        stack.partition(middle, axis=0)
-        strips.append(stack[middle])
+        stack = np.stack([picture[top : top + STRIP] for picture in pictures], axis=-1)
+        stack.partition(middle, axis=-1)
+        strips.append(stack[..., middle])
     return np.concatenate(strips)
 
 
