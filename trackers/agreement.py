@@ -27,6 +27,8 @@ SEEN = 0.75
 """Share of people of two views who are expected in a third one, where it shows somebody."""
 MOST = 12.0
 """Evidence of a pair of tracks for a way by a third camera stays within this."""
+MOST_WAYS = 2_000_000
+"""Ways by a third camera that are looked at in one go."""
 ITERATIONS = 12
 SHARE_ROUNDS = 5
 HIGHEST = 20.0
@@ -81,20 +83,24 @@ def _crowd(own: Ints, far: Ints, camera: Ints, first: Ints, last: Ints) -> Doubl
 
 
 def _rivals(own: Ints, far: Ints, camera: Ints, first: Ints, last: Ints) -> csr_array:
-    cameras = int(camera.max(initial=0)) + 1
-    order = np.argsort(own * cameras + camera[far], kind="stable")
-    group = (own * cameras + camera[far])[order]
-    size = np.bincount(np.unique(group, return_inverse=True)[1]) if len(group) else np.zeros(0, np.int64)
-    start = np.cumsum(size) - size
-    # Every ordered pair of members of a group, group after group.
-    left = np.repeat(np.arange(len(order)), np.repeat(size, size))
-    right = np.arange(len(left)) - np.repeat(np.cumsum(size**2) - size**2, size**2)
-    right = np.repeat(start, size**2) + right % np.repeat(size, size**2)
-    i, j = order[left], order[right]
-    begin, end = np.maximum(first[far[i]], first[far[j]]), np.minimum(last[far[i]], last[far[j]])
-    rival = (i != j) & (begin <= end)
+    """Pairs of the same own track whose far tracks, of one camera, overlap in time: (Q, Q)."""
+    group = own * (int(camera.max(initial=0)) + 1) + camera[far]
+    span = int(last.max(initial=0)) + 2
+    begin, end = group * span + first[far], group * span + last[far]
+    order = np.argsort(begin, kind="stable")
+    # Rivals of a pair that begin no earlier than it are those up to its end: nothing else is looked at.
+    after = np.searchsorted(begin[order], end[order], "right") - np.arange(1, len(order) + 1)
+    i = np.repeat(np.arange(len(order)), after)
+    j = i + 1 + _count_up(after)
+    i, j = order[i], order[j]
     shape = (len(own), len(own))
-    return coo_array((np.ones(int(rival.sum())), (i[rival], j[rival])), shape=shape).tocsr()
+    both = (np.concatenate([i, j]), np.concatenate([j, i]))
+    return coo_array((np.ones(2 * len(i)), both), shape=shape).tocsr()
+
+
+def _count_up(sizes: Ints) -> Ints:
+    """0, 1, ... anew for every group of the given sizes (G,)."""
+    return np.asarray(np.arange(int(sizes.sum())) - np.repeat(np.cumsum(sizes) - sizes, sizes))
 
 
 def agree(links: Links, ratio: Doubles, kind: Ints, share: float = 0.5) -> Doubles:
@@ -137,25 +143,48 @@ def _marginals(links: Links, psi: Doubles) -> Doubles:
 
 def _third(links: Links, ratio: Doubles) -> Doubles:
     """Log-likelihood ratio (Q,) that all third cameras together add to each pair."""
+    weight = np.tile(np.exp(np.clip(ratio, -MOST, MOST)), 2)
+    own, far = np.concatenate([links.a, links.b]), np.concatenate([links.b, links.a])
+    scaled = weight * SEEN / np.concatenate([links.crowd_a[links.rows], links.crowd_b[links.rows]])
     tracks = len(links.camera)
-    weight = np.exp(np.clip(ratio, -MOST, MOST))
-    rows, columns = np.concatenate([links.a, links.b]), np.concatenate([links.b, links.a])
-    crowd = np.concatenate([links.crowd_a[links.rows], links.crowd_b[links.rows]])
-    table = csr_array((np.tile(weight, 2) * SEEN / crowd, (rows, columns)), shape=(tracks, tracks))
-    plain = csr_array((np.tile(weight, 2), (rows, columns)), shape=(tracks, tracks))
+    order = np.argsort(own * tracks + far, kind="stable")
+    own, far, weight, scaled = own[order], far[order], weight[order], scaled[order]
     total = np.zeros(len(ratio))
     for c in np.unique(links.camera):
-        to = plain[:, np.flatnonzero(links.camera == c)]
-        scaled = table[:, np.flatnonzero(links.camera == c)]
-        met = np.asarray(scaled.sum(axis=1)).reshape(-1)
+        there = links.camera[far] == c
+        seen = _Seen(own[there], far[there], weight[there], scaled[there], tracks)
         use = (links.camera[links.a] != c) & (links.camera[links.b] != c)
-        use &= (met[links.a] > 0) & (met[links.b] > 0)
-        a, b = links.a[use], links.b[use]
-        if not len(a):
-            continue
-        joint = np.asarray((scaled[a] * to[b]).sum(axis=1)).reshape(-1)
-        twice = np.asarray((scaled[a] * scaled[b]).sum(axis=1)).reshape(-1)
-        together = 1.0 - SEEN + joint
-        apart = (1.0 - SEEN + met[a]) * (1.0 - SEEN + met[b]) - twice
-        total[use] += np.log(together) - np.log(np.maximum(apart, 1e-6))
+        use &= (seen.met[links.a] > 0) & (seen.met[links.b] > 0)
+        rows = np.flatnonzero(use)
+        work = np.cumsum(np.minimum(seen.count[links.a[rows]], seen.count[links.b[rows]]))
+        for part in np.split(rows, np.searchsorted(work, np.arange(MOST_WAYS, work[-1:].sum(), MOST_WAYS))):
+            total[part] += seen.ratio(links.a[part], links.b[part])
     return total
+
+
+class _Seen:
+    """Partners of all tracks in one third camera: E pairs (own, far), sorted, with two weights each."""
+
+    def __init__(self, own: Ints, far: Ints, weight: Doubles, scaled: Doubles, tracks: int) -> None:
+        self.far, self.weight, self.scaled, self.tracks = far, weight, scaled, tracks
+        self.key = own * tracks + far
+        self.count = np.bincount(own, minlength=tracks)
+        self.start = np.cumsum(self.count) - self.count
+        self.met = np.bincount(own, scaled, tracks)
+
+    def ratio(self, a: Ints, b: Ints) -> Doubles:
+        """Log-likelihood ratio (N,) of tracks a and b, by way of the partners of whichever has fewer."""
+        swap = self.count[b] < self.count[a]
+        few, many = np.where(swap, b, a), np.where(swap, a, b)
+        count = self.count[few]
+        pair = np.repeat(np.arange(len(a)), count)
+        one = self.start[few][pair] + _count_up(count)
+        wanted = many[pair] * self.tracks + self.far[one]
+        other = np.minimum(np.searchsorted(self.key, wanted), len(self.key) - 1)
+        met = self.key[other] == wanted
+        pair, one, other = pair[met], one[met], other[met]
+        at_a, at_b = np.where(swap[pair], other, one), np.where(swap[pair], one, other)
+        joint = np.bincount(pair, self.scaled[at_a] * self.weight[at_b], len(a))
+        twice = np.bincount(pair, self.scaled[at_a] * self.scaled[at_b], len(a))
+        apart = (1.0 - SEEN + self.met[a]) * (1.0 - SEEN + self.met[b]) - twice
+        return np.asarray(np.log(1.0 - SEEN + joint) - np.log(np.maximum(apart, 1e-6)))

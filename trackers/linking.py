@@ -6,11 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from orveil.pipeline.geometry import area, expand
-from orveil.trackers.assignment import assign
 from orveil.trackers.base import TrackerSettings
 from orveil.trackers.gaps import edge_motion
 from orveil.trackers.kalman import corners
@@ -151,21 +150,23 @@ def _row_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Doubles:
 
 
 def _solve(a: Ints, b: Ints, cost: Doubles, limit: float) -> list[tuple[int, int]]:
-    """Optimal one-to-one pairs, component by component, so that long recordings stay cheap."""
-
+    """Optimal one-to-one pairs, each cheaper than `limit`; sparse, so that long recordings stay cheap."""
     use = cost < limit
     a, b, cost = a[use], b[use], cost[use]
-    count = int(max(a.max(initial=-1), b.max(initial=-1))) + 1
-    graph = coo_matrix((np.ones(len(a)), (a, b + count)), shape=(2 * count, 2 * count))
-    _, member = connected_components(graph, directed=False)
-    pairs: list[tuple[int, int]] = []
-    order = np.argsort(member[a], kind="stable")
-    for edges in np.split(order, np.flatnonzero(np.diff(member[a][order])) + 1):
-        rows, columns = np.unique(a[edges]), np.unique(b[edges])
-        dense = np.full((len(rows), len(columns)), limit + 1.0)
-        dense[np.searchsorted(rows, a[edges]), np.searchsorted(columns, b[edges])] = cost[edges]
-        i, j = assign(dense, limit)
-        pairs += zip(rows[i].tolist(), columns[j].tolist(), strict=True)
+    alone = (np.bincount(a)[a] == 1) & (np.bincount(b)[b] == 1)
+    pairs = list(zip(a[alone].tolist(), b[alone].tolist(), strict=True))
+    a, b, cost = a[~alone], b[~alone], cost[~alone]
+    if len(a):
+        rows, i = np.unique(a, return_inverse=True)
+        columns, j = np.unique(b, return_inverse=True)
+        # Every row may stay alone, with a column of its own at the limit; a cost of 0 would be no edge.
+        own = np.arange(len(rows))
+        edges = (np.concatenate([i, own]), np.concatenate([j, len(columns) + own]))
+        value = np.concatenate([cost - limit - 1.0, np.full(len(rows), -1.0)])
+        shape = (len(rows), len(columns) + len(rows))
+        row, column = min_weight_full_bipartite_matching(csr_matrix((value, edges), shape=shape))
+        made = column < len(columns)
+        pairs += zip(rows[row[made]].tolist(), columns[column[made]].tolist(), strict=True)
     return pairs
 
 
