@@ -25,10 +25,11 @@ from orveil.pipeline.types import (
     Tracks,
 )
 from orveil.stages.associate import associate_session
-from orveil.stages.cues import SURE_SCORE, frame_groups
+from orveil.stages.cues import SURE_SCORE
 from orveil.stages.evidence import sigmoid, weigh
 from orveil.stages.pseudolabel import label_session, one_per_person
 from orveil.stages.track import track_camera
+from orveil.trackers.doubles import frames_of
 
 __all__ = ["Found", "find", "published_filter", "rows", "single_tracks", "track_all"]
 
@@ -64,7 +65,7 @@ def published_filter(table: Any, chosen: NDArray[Any]) -> Ints:
     rows = rows[(table.score[rows] >= 0.2) & (size.prod(axis=1) > 500)]
     rows = rows[np.argsort(-table.score[rows], kind="stable")]
     kept: list[int] = []
-    for part in frame_groups(table, rows):
+    for part in frames_of(table.camera, table.index, rows):
         overlap, within = (
             iou(table.xyxy[part], table.xyxy[part]),
             containment(table.xyxy[part], table.xyxy[part]),

@@ -6,26 +6,24 @@ seconds, sizes against what the confident boxes of the same camera have at that 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from orveil.pipeline.geometry import area, containment, iou
+from orveil.pipeline.geometry import area
 from orveil.pipeline.media import upright_size
 from orveil.pipeline.types import Detections, MediaFiles, MediaIndex, Motion, Tracks
 from orveil.stages.motion import moved_share
+from orveil.stages.surroundings import look_around
 
-__all__ = ["CUES", "SURE_SCORE", "Cues", "frame_groups", "logit", "seconds_of", "see", "track_numbers"]
+__all__ = ["CUES", "SURE_SCORE", "Cues", "logit", "seconds_of", "see", "track_numbers"]
 
 Bools = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 NEAR_S = 0.5
-SAME_IOU = 0.4
-"""Candidates that overlap this much probably mean the same person."""
 STILL_SPREAD, STILL_SCORE, STILL_SECONDS, GOOD_SCORE = 0.15, 0.10, 2.0, 0.6
 """Central 80 % of positions within this share of the box's side, scores within this standard deviation, for
 this long, with a mean score below this: what a gown on a rack looks like."""
@@ -35,11 +33,6 @@ MOST_ODD = 4.0
 """Sizes that are further off (squared standard deviations) count as that far."""
 MOVED_HALF = 0.5
 """Square root of the share of a person's box that is usually unusual."""
-FILLED_SCORE = 0.02
-"""What a filled-in box counts against detections where boxes are merged."""
-
-NESTED = 0.8
-"""Share of a box inside a better, larger one from which it may be a part of that person."""
 CUES = (
     "own", "near", "peak", "filled", "gap", "apart", "still", "taller", "wider", "edge", "bottom",
     "nested", "twins", "beaten", "parts", "holds", "head", "moved",
@@ -112,7 +105,7 @@ def see(
     }
     columns["gap"], columns["apart"] = _filling(tracks, track, seconds)
     columns.update(_sizes(files, tracks))
-    around, merged = _around(tracks, own, heads)
+    around, merged = look_around(tracks, own, heads)
     columns.update(around)
     if heads is not None:
         head = near_mean(track, seconds, logit(np.maximum(columns["head"], 0.03)))
@@ -147,15 +140,6 @@ def seconds_of(frames: MediaIndex, tracks: Tracks) -> Doubles:
         rows = np.flatnonzero(tracks.camera == camera)
         seconds[rows] = table.time_s[order][np.searchsorted(table.index[order], tracks.index[rows])]
     return seconds
-
-
-def frame_groups(tracks: Tracks | Detections, rows: Ints) -> Iterator[Ints]:
-    """The given rows, frame by frame; within a frame in the order given."""
-    camera = np.unique(tracks.camera[rows], return_inverse=True)[1]
-    order = np.lexsort((tracks.index[rows], camera))
-    ordered = rows[order]
-    change = (np.diff(tracks.index[ordered]) != 0) | (np.diff(camera[order]) != 0)
-    yield from np.split(ordered, np.flatnonzero(change) + 1) if len(rows) else []
 
 
 def near_mean(track: Ints, seconds: Doubles, value: Doubles) -> Doubles:
@@ -294,54 +278,3 @@ def _residual(design: Doubles, value: Doubles, sure: Bools) -> Doubles:
     fit = np.linalg.solve(ridge, known.T @ value[sure])
     spread = max(float((value[sure] - known @ fit).std()), 0.1)
     return np.asarray((value - design @ fit) / spread)
-
-
-def _around(
-    tracks: Tracks, own: Doubles, heads: Detections | None
-) -> tuple[dict[str, Doubles], NDArray[np.float32]]:
-    """Cues from the other boxes of the frame (N,), and the merged boxes (N, 4)."""
-    out = {n: np.zeros(len(tracks)) for n in ("nested", "twins", "beaten", "parts", "holds", "head")}
-    merged = tracks.xyxy.astype(np.float64)
-    chance = np.where(tracks.interpolated, 0.5 / (1.0 + np.exp(-own)), tracks.score)
-    trust = np.where(tracks.interpolated, FILLED_SCORE, tracks.score).astype(np.float64) ** 2
-    by_frame = _by_frame(heads) if heads is not None else {}
-    for rows in frame_groups(tracks, np.arange(len(tracks))):
-        boxes, p = tracks.xyxy[rows], chance[rows]
-        overlap, within = iou(boxes, boxes), containment(boxes, boxes)
-        same = np.where(overlap >= SAME_IOU, overlap, 0.0) * trust[rows]
-        merged[rows] = (same / same.sum(axis=1, keepdims=True)) @ boxes
-        np.fill_diagonal(overlap, 0.0)
-        np.fill_diagonal(within, 0.0)
-        better = p[None, :] > p[:, None]
-        size = area(boxes)
-        smaller = size[:, None] <= size[None, :]
-        out["nested"][rows] = np.where(better & smaller, within, 0.0).max(axis=1) > NESTED
-        out["twins"][rows] = np.minimum((overlap > SAME_IOU) @ p, 2.0)
-        out["beaten"][rows] = np.where(better, overlap, 0.0).max(axis=1)
-        out["parts"][rows] = np.where(~better & smaller, within * p, 0.0).max(axis=1)
-        out["holds"][rows] = np.where(~smaller, within * p, 0.0).max(axis=1)
-        near = by_frame.get((str(tracks.camera[rows[0]]), int(tracks.index[rows[0]])))
-        if near is not None and heads is not None:
-            out["head"][rows] = _heads(boxes, heads.xyxy[near], heads.score[near])
-    return out, merged.astype(np.float32)
-
-
-def _by_frame(table: Detections) -> dict[tuple[str, int], Ints]:
-    """Rows of each frame."""
-    camera = np.unique(table.camera, return_inverse=True)[1]
-    order = np.lexsort((table.index, camera))
-    change = (np.diff(table.index[order]) != 0) | (np.diff(camera[order]) != 0)
-    parts = np.split(order, np.flatnonzero(change) + 1) if len(order) else []
-    return {(str(table.camera[p[0]]), int(table.index[p[0]])): p for p in parts}
-
-
-def _heads(boxes: NDArray[np.float32], heads: NDArray[np.float32], score: NDArray[np.float32]) -> Doubles:
-    """Best score (P,) of a head where the head of each box belongs: at its top, of fitting width."""
-    box, head = boxes.astype(np.float64), heads.astype(np.float64)
-    size = np.maximum(box[:, 2:] - box[:, :2], 1.0)
-    middle = ((head[:, :2] + head[:, 2:]) / 2 - box[:, None, :2]) / size[:, None]
-    x, y = middle[..., 0], middle[..., 1]
-    above = np.abs(head[:, 1] - box[:, 1:2]) / size[:, 1:]
-    share = (head[:, 2] - head[:, 0]) / size[:, :1]
-    fits = (x > 0.1) & (x < 0.9) & (y > -0.05) & (y < 0.4) & (above < 0.12) & (share > 0.15) & (share < 0.9)
-    return np.asarray(np.where(fits, score, 0.0).max(axis=1, initial=0.0), np.float64)

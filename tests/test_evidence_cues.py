@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orveil.pipeline.types import HEAD, Associations, Tracks
-from orveil.stages.cues import CUES, frame_groups, near_mean, see
+from orveil.stages.cues import CUES, near_mean, see
 from orveil.stages.evidence import Trust, load_model, sigmoid, weigh
 from orveil.stages.pseudolabel import SLACK, discoveries
+from orveil.trackers.doubles import frames_of
 
 EXACT = Trust(0.0, 0.0)
 
@@ -102,14 +103,14 @@ def test_near_mean_is_the_mean_of_what_is_near(rows):
         assert found[k] == pytest.approx(value[near].mean(), abs=1e-9)
 
 
-def test_frame_groups_cover_every_row_once():
+def test_frames_cover_every_row_once():
     tracks = Tracks.concat([rooms.tracked(rooms.person(), c) for c in ("cam2", "cam1")])
     rows = np.random.default_rng(0).permutation(len(tracks))[:90]
-    groups = list(frame_groups(tracks, rows))
+    groups = frames_of(tracks.camera, tracks.index, rows)
     assert sorted(np.concatenate(groups).tolist()) == sorted(rows.tolist())
     for group in groups:
         assert len(set(tracks.index[group].tolist())) == len(set(tracks.camera[group].tolist())) == 1
-    assert list(frame_groups(tracks, np.zeros(0, np.int64))) == []
+    assert frames_of(tracks.camera, tracks.index, np.zeros(0, np.int64)) == []
 
 
 def test_the_model_in_the_package_says_what_is_plain():
