@@ -49,8 +49,9 @@ Ints = NDArray[np.int64]
 
 LEAST_POSITIVE = 0.5
 """Probability below which no box is positive."""
-SLACK, BOUND_Z = 1.5, 1.64
-"""The share of errors may exceed the target by this factor only in one room of twenty (normal quantile)."""
+SLACK, LUCK_Z, ROOM_Z = 1.5, 1.64, 2.13
+"""The share of errors may exceed the target by this factor only in one room of twenty: quantile of the normal
+distribution, and of Student's with 4 degrees of freedom for how rooms differ, which is known from five."""
 MANY_TRACKS = 20
 """From so many tracks on, how many of them happen to be wrong counts in full."""
 
@@ -170,9 +171,9 @@ def discoveries(log_odds: Doubles, track: Ints, trust: Trust, rate: float) -> Bo
     """The largest set (N,) of the most probable boxes that keeps a false-discovery rate.
 
     Two conditions. The expected share of errors is at most `rate`. And it is at most `SLACK` times `rate`
-    in a bad case, `BOUND_Z` standard deviations worse: a room and a detector that differ from those fitted
-    to (all log odds are lower by the spread that they have), and the luck of counting, where the boxes of a
-    track tend to be right or wrong together, so that a hundred of them are far from a hundred observations.
+    in a bad case: a room and a detector that differ from those fitted to (all log odds are lower by `ROOM_Z`
+    times the spread that they have), and the luck of counting (`LUCK_Z`), where the boxes of a track tend to be
+    right or wrong together, so that a hundred of them are far from a hundred observations.
 
     Args:
         log_odds: (N,) calibrated.
@@ -184,9 +185,9 @@ def discoveries(log_odds: Doubles, track: Ints, trust: Trust, rate: float) -> Bo
     count = np.arange(1, len(order) + 1)
     wrong = 1.0 - sigmoid(log_odds[order])
     expected = np.cumsum(wrong) / count
-    room = np.cumsum(1.0 - sigmoid(log_odds[order] - BOUND_Z * trust.spread)) / count - expected
+    room = np.cumsum(1.0 - sigmoid(log_odds[order] - ROOM_Z * trust.spread)) / count - expected
     alone, joint = np.cumsum(wrong * (1.0 - wrong)), _joint_variance(track[order], wrong)
-    luck = BOUND_Z * np.sqrt(alone + trust.together * np.maximum(joint - alone, 0.0)) / count
+    luck = LUCK_Z * np.sqrt(alone + trust.together * np.maximum(joint - alone, 0.0)) / count
     # No bound holds for a handful of tracks: there the expectation must do.
     first = np.zeros(len(order))
     first[np.unique(track[order], return_index=True)[1]] = 1.0
