@@ -172,8 +172,8 @@ def discoveries(log_odds: Doubles, track: Ints, trust: Trust, rate: float) -> Bo
 
     Two conditions. The expected share of errors is at most `rate`. And it is at most `SLACK` times `rate`
     in a bad case: a room and a detector that differ from those fitted to (all log odds are lower by `ROOM_Z`
-    times the spread that they have), and the luck of counting (`LUCK_Z`), where the boxes of a track tend to be
-    right or wrong together, so that a hundred of them are far from a hundred observations.
+    times the spread that they have), and the luck of counting (`LUCK_Z`), where the boxes of a track tend to
+    be right or wrong together, so that a hundred of them are far from a hundred observations.
 
     Args:
         log_odds: (N,) calibrated.
