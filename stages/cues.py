@@ -184,7 +184,7 @@ def _spans(track: Ints, seconds: Doubles, count: int) -> Doubles:
     begin, end = np.full(count, np.inf), np.full(count, -np.inf)
     np.minimum.at(begin, track, seconds)
     np.maximum.at(end, track, seconds)
-    return end - begin
+    return np.asarray(end - begin, np.float64)
 
 
 def _filling(tracks: Tracks, track: Ints, seconds: Doubles) -> tuple[Doubles, Doubles]:

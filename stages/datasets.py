@@ -168,7 +168,7 @@ class LabelledPictures:
         return len(self._order)
 
     def __getitem__(self, index: int) -> DetectionSample:
-        return self._samples[self._order[index]]
+        return self._samples[int(self._order[index])]
 
     def crowded(self, index: int, rng: np.random.Generator) -> DetectionSample:
         """Sample `index` with people from other frames of the camera in it, if any could be cut out."""

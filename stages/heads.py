@@ -193,7 +193,7 @@ def _inside(box: Doubles, person: Boxes, size: tuple[int, int]) -> Boxes:
     for attempt in (box, _upper_part(person)):
         cut = clip(attempt, *size)[0]
         if ((cut[2:] - cut[:2]) >= 1).all():
-            return cut
+            return np.asarray(cut, np.float32)
     corner = np.clip(person[:2], 0, np.array(size) - 1)
     return np.concatenate([corner, corner + 1]).astype(np.float32)
 

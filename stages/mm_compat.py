@@ -157,7 +157,7 @@ def _history_buffer_method(owner: object, name: str) -> object:
 
     if owner is not HistoryBuffer or name not in ("mean", "max", "min", "current", "data"):
         raise ValueError(f"refused in a checkpoint: getattr({owner!r}, {name!r})")
-    return getattr(owner, name)  # type: ignore[no-any-return]
+    return getattr(owner, name)
 
 
 def allow_checkpoint_types() -> str:
@@ -171,12 +171,12 @@ def allow_checkpoint_types() -> str:
     from numpy._core import multiarray
 
     dtypes = [value for value in vars(np.dtypes).values() if isinstance(value, type)]
-    allowed: list[Any] = [multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *dtypes]  # type: ignore[attr-defined]
+    allowed: list[Any] = [multiarray._reconstruct, multiarray.scalar, np.ndarray, np.dtype, *dtypes]
     allowed += [HistoryBuffer, (_history_buffer_method, "builtins.getattr")]
     # Files written under numpy 1 name the module by its old place.
     allowed += [
-        (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),  # type: ignore[attr-defined]
-        (multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
+        (multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),
+        (multiarray.scalar, "numpy.core.multiarray.scalar"),
     ]
     torch.serialization.add_safe_globals(allowed)
     return "allowed"

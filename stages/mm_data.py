@@ -224,7 +224,7 @@ def _place(sample: DetectionSample, matrix: NDArray[np.float64], canvas: tuple[i
     # Linear interpolation skips pixels when a picture shrinks a lot; halve it first.
     source = sample.image
     if shrink:
-        source = cv2.resize(source, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        source = np.asarray(cv2.resize(source, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
         matrix_image = matrix @ np.diag([2.0, 2.0, 1.0])
     else:
         matrix_image = matrix

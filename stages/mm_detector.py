@@ -14,6 +14,7 @@ import orveil.stages.mm_compat
 # isort: split
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import cv2
 import mmdet.models  # noqa: F401  registers the models
@@ -92,7 +93,7 @@ class Detector:
         max_per_image: int = 100,
         device: str = "cpu",
     ) -> None:
-        model = weights if isinstance(weights, nn.Module) else build_detector(config, weights)
+        model: Any = weights if isinstance(weights, nn.Module) else build_detector(config, weights)
         self.device = torch.device(device)
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()
         self.classes: tuple[str, ...] = tuple(config.classes)
@@ -157,7 +158,7 @@ class Detector:
         """Scores (P, C) and boxes (P, 4) of each picture, before threshold and suppression."""
         if hasattr(self.model, "answers"):
             channels = self.channels.to(self.device)
-            answers: list[tuple[Tensor, Tensor]] = self.model.answers(batch, content, channels)  # type: ignore[operator]
+            answers: list[tuple[Tensor, Tensor]] = self.model.answers(batch, content, channels)
             return answers
         return list(zip(*self.raw(batch), strict=True))
 
@@ -176,17 +177,16 @@ class Detector:
         )
 
 
-def dense_predictions(model: nn.Module, batch: Tensor) -> tuple[Tensor, Tensor]:
+def dense_predictions(model: Any, batch: Tensor) -> tuple[Tensor, Tensor]:
     """Scores (B, P, C) in [0, 1] and boxes (B, P, 4) xyxy in input pixels, of every cell of an RTMDet.
 
     The head gives, for each cell of stride s, the distances of the four sides from the cell's corner point
     (x * s, y * s), already times s.
     """
-    logits, distances = model.bbox_head(model.neck(model.backbone(batch)))  # type: ignore[operator,union-attr]
+    logits, distances = model.bbox_head(model.neck(model.backbone(batch)))
     scores, boxes = [], []
-    for logit, distance, stride in zip(
-        logits, distances, model.bbox_head.prior_generator.strides, strict=True
-    ):  # type: ignore[union-attr,arg-type]
+    strides = model.bbox_head.prior_generator.strides
+    for logit, distance, stride in zip(logits, distances, strides, strict=True):
         h, w = logit.shape[-2:]
         y, x = torch.meshgrid(
             torch.arange(h, device=logit.device, dtype=distance.dtype) * stride[1],

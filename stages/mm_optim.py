@@ -20,7 +20,7 @@ __all__ = ["BFloat16OptimWrapper", "optimizer", "schedule"]
 
 
 @OPTIM_WRAPPERS.register_module(force=True)
-class BFloat16OptimWrapper(mmengine.optim.OptimWrapper):  # type: ignore[misc,name-defined]
+class BFloat16OptimWrapper(mmengine.optim.OptimWrapper):  # type: ignore[misc]
     """Mixed precision in bfloat16, without loss scaling, on the CPU too (mmengine's own asks for a GPU)."""
 
     @contextmanager

@@ -11,6 +11,7 @@ import orveil.stages.mm_compat
 # isort: split
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import cv2
 import mmpose.models  # noqa: F401  registers the models
@@ -78,7 +79,7 @@ class PoseEstimator:
         batch_size: int = 32,
         device: str = "cpu",
     ) -> None:
-        model = weights if isinstance(weights, nn.Module) else build_pose(config, weights)
+        model: Any = weights if isinstance(weights, nn.Module) else build_pose(config, weights)
         self.device = torch.device(device)
         self.model = model.to(self.device, memory_format=torch.channels_last).eval()
         self.input_size: tuple[int, int] = tuple(config.input_size)
@@ -114,7 +115,7 @@ class PoseEstimator:
         if self._swap:
             batch = batch.flip(1)
         batch = ((batch.float() - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
-        simcc_x, simcc_y = self.model.head(self.model.extract_feat(batch))  # type: ignore[operator,union-attr]
+        simcc_x, simcc_y = self.model.head(self.model.extract_feat(batch))
         peak_x, at_x = simcc_x.max(-1)
         peak_y, at_y = simcc_y.max(-1)
         confidence = torch.minimum(peak_x, peak_y).cpu().numpy()

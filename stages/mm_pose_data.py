@@ -49,7 +49,7 @@ def crop_view(
     matrix = np.concatenate([turn, (np.array([w / 2, h / 2]) - turn @ centre)[:, None]], 1)
     source, image_matrix = sample.image, matrix
     if scale < 0.5:
-        source = cv2.resize(source, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        source = np.asarray(cv2.resize(source, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
         image_matrix = matrix @ np.diag([2.0, 2.0, 1.0])
     image = np.asarray(cv2.warpAffine(source, image_matrix, size, flags=cv2.INTER_LINEAR), np.uint8)
     points = sample.keypoints @ turn.T + matrix[:, 2]

@@ -53,7 +53,7 @@ def over_workers(value: Tensor, least: float = 1.0) -> Tensor:
 def trust(labelled: InstanceData) -> Tensor:
     """(K,) weights of the boxes; ones where the data set gives none."""
     if "weights" in labelled:
-        return labelled.weights  # type: ignore[no-any-return]
+        return labelled.weights
     return labelled.bboxes.new_ones(len(labelled.bboxes))
 
 

@@ -142,12 +142,13 @@ def build_model(
         # Some layers draw their weights when they are made, others in `init_weights`.
         torch.manual_seed(seed)
         # The registry takes keys out of the config that it builds from.
-        model: nn.Module = registry.build(copy.deepcopy(config.model))
+        model: Any = registry.build(copy.deepcopy(config.model))
         if weights is None:
             model.init_weights()
     if weights is not None:
         load_weights(model, weights)
-    return model.eval()
+    network: nn.Module = model.eval()
+    return network
 
 
 def load_weights(model: nn.Module, weights: str | Path | Mapping[str, Tensor]) -> None:

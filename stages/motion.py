@@ -73,9 +73,9 @@ class FindMotion:
             )  # fmt: skip
             return (picture for _, picture in walk)
 
-        spread = np.unique(np.linspace(0, len(at) - 1, SAMPLES).round().astype(int)) if at else []
+        spread = sorted({at[round(k)] for k in np.linspace(0, len(at) - 1, SAMPLES)}) if at else []
         if len(spread) >= FEWEST_SAMPLES:
-            usual = usual_picture(np.stack(list(pictures([at[k] for k in spread]))))
+            usual = usual_picture(np.stack(list(pictures(spread))))
             for done, picture in enumerate(pictures(at)):
                 masks[done] = unusual(picture, usual, params.least_difference)
                 context.progress(done + 1, len(at), "frames")
@@ -87,7 +87,7 @@ class FindMotion:
 
 def usual_picture(pictures: Picture) -> Doubles:
     """Median (H, W, 3) of the pictures (K, H, W, 3) of a camera."""
-    return np.median(pictures, axis=0)
+    return np.asarray(np.median(pictures, axis=0), np.float64)
 
 
 def unusual(picture: Picture, usual: Doubles, least: float) -> Cells:

@@ -30,6 +30,10 @@ class CellGraph(nn.Module):
         config: of kind "detector": normalisation, classes and their channels.
     """
 
+    mean: Tensor
+    std: Tensor
+    channels: Tensor
+
     def __init__(self, model: nn.Module, config: Any) -> None:
         super().__init__()
         self.model = model
@@ -98,7 +102,7 @@ def export_onnx(graph: CellGraph, suppression: Suppression, about: dict[str, str
         torch.onnx.export(
             graph,
             (example,),
-            buffer,
+            buffer,  # type: ignore[arg-type]  # the exporter of this opset takes one; the newer does not
             input_names=["images"],
             output_names=["cell_boxes", "cell_scores"],
             dynamic_axes={"images": dynamic, "cell_boxes": {0: "batch"}, "cell_scores": {0: "batch"}},
@@ -137,12 +141,13 @@ def _suppress(graph: Any, suppression: Suppression) -> None:
         ]
     )
     del graph.output[:]
-    for name, kind, shape in (
+    outputs: tuple[tuple[str, int, list[str | int | None]], ...] = (
         ("boxes", TensorProto.FLOAT, ["found", 4]),
         ("scores", TensorProto.FLOAT, ["found"]),
         ("labels", TensorProto.INT64, ["found"]),
         ("batch_index", TensorProto.INT64, ["found"]),
-    ):
+    )
+    for name, kind, shape in outputs:
         graph.output.append(helper.make_tensor_value_info(name, kind, shape))
 
 

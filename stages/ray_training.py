@@ -95,10 +95,12 @@ def _trainer(train: Train, workers: int, work_dir: Path) -> Any:
         scaling_config=ScalingConfig(
             num_workers=workers, use_gpu=gpus > 0, resources_per_worker={"CPU": max(share, 0.001)}
         ),
-        run_config=RunConfig(
+        run_config=RunConfig(  # type: ignore[call-arg]  # typed as the class of the former version
             name="training",
             storage_path=str(work_dir.resolve() / "ray-train"),
-            failure_config=FailureConfig(max_failures=RESTARTS, controller_failure_limit=RESTARTS),
+            failure_config=FailureConfig(  # type: ignore[call-arg]
+                max_failures=RESTARTS, controller_failure_limit=RESTARTS
+            ),
             logging_config=LoggingConfig(log_level="ERROR"),
         ),
     )

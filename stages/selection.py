@@ -131,7 +131,7 @@ def _unlike(time_s: Doubles, worth: Doubles, layout: Doubles, count: int) -> Int
     if count >= len(time_s):
         return np.arange(len(time_s))
     reach = max(float(time_s.max() - time_s.min()) / max(count, 1), 1e-9)
-    bare = ~layout.any(axis=1)
+    bare = np.logical_not(layout.any(axis=1), dtype=np.bool_)
     left = np.ones(len(time_s))
     chosen: list[int] = []
     for _ in range(count):

@@ -168,4 +168,5 @@ def steadiness(labelled: Boxes, found: Boxes, scores: Floats) -> Floats:
         labelled: (N, 4); found: (K, 4) and scores (K,) of the second look.
     """
     overlap = iou(labelled, found)
-    return (np.where(overlap >= LEAST_IOU, overlap, 0.0) * scores).max(axis=1, initial=0.0).astype(np.float32)
+    fits = np.where(overlap >= LEAST_IOU, overlap, 0.0) * scores
+    return np.asarray(fits.max(axis=1, initial=0.0), np.float32)
