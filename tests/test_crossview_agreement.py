@@ -126,6 +126,21 @@ def test_second_coordinate_is_certain_once_the_first_is_known():
     assert density[0] - density[1] > 4, "both lie within the spread of each coordinate by itself"
 
 
+@pytest.mark.parametrize("rounds", [1, 3])
+def test_numbers_fitted_together_are_those_fitted_one_by_one(rounds):
+    rng = np.random.default_rng(3)
+    feature = np.concatenate([np.ones((90, 1)), rng.normal(size=(90, 5))], axis=1)
+    partner, unit, weight = rng.normal(size=(90, 2)), rng.standard_t(3, (90, 2)), rng.uniform(0, 1, 90)
+    fitted = chain(feature, partner, 2 * unit, unit, weight, np.array([0.1, 0.3]), rounds)
+    z = unit[:, :1]
+    second = np.concatenate([feature, z, 0.5 * z * z, 0.5 * z * partner], axis=1)
+    for line, columns, k, prior in zip(fitted.lines, (feature, second), (0, 1), (0.1, 0.3), strict=True):
+        alone = regress(columns, 2 * unit[:, k], weight, prior, rounds=rounds)
+        np.testing.assert_allclose(line.coefficients, alone.coefficients, atol=1e-9)
+        np.testing.assert_allclose(line.doubt, alone.doubt, atol=1e-9)
+        assert line.variance == pytest.approx(alone.variance)
+
+
 def test_a_box_where_none_was_seen_is_strange_not_impossible():
     rng = np.random.default_rng(2)
     density = anybody(rng.normal(size=(300, 4)), np.ones(300))

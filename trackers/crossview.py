@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
 
-from orveil.trackers.density import Anybody, Chain, anybody, chain
+from orveil.trackers.density import ROBUST_ROUNDS, Anybody, Chain, anybody, chain
 from orveil.trackers.matching import match_marginals
 from orveil.trackers.views import ViewScale, boxes_of, describe, features, touches
 
@@ -41,6 +41,8 @@ NEGLIGIBLE = 1e-3
 MOST_PAIRS, LEAST_PEOPLE = 6000, 720
 """About so many pairs of boxes teach a pair of cameras, but not fewer people than this, counted in each
 frame in the view that shows fewer."""
+CROWD = 2000
+"""From so many pairs on, the first rounds do without reweighting those that went astray."""
 HINT = 6.0
 """Log-likelihood ratio, up or down, of a pair of boxes that the other cameras are certain about."""
 RESIDUAL = 0.02
@@ -293,8 +295,10 @@ def _maximise(
         used = _heaviest(weight)
         weight = weight[used]
         seen, partner = _rows(one, frames.row_a[used]), _rows(other, frames.row_b[used])
-        forth = chain(seen.feature, seen.unit, partner.target, partner.unit, weight, prior_b)
-        back = chain(partner.feature, partner.unit, seen.target, seen.unit, weight, prior_a)
+        # In a crowd of pairs of whom nobody is sure yet, those astray are no worse than the wrong ones.
+        rounds = 1 if trust < 1.0 and len(used) > CROWD else ROBUST_ROUNDS
+        forth = chain(seen.feature, seen.unit, partner.target, partner.unit, weight, prior_b, rounds)
+        back = chain(partner.feature, partner.unit, seen.target, seen.unit, weight, prior_a, rounds)
         share = float(np.clip(matched.sum() / frames.smaller, 0.05, 0.95))
         model = PairModel(forth, back, share, float(evidence.mean()))
         ratio = model.log_ratio(one, other, frames.row_a, frames.row_b)

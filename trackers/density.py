@@ -7,8 +7,9 @@ from math import lgamma, log, pi
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.linalg import solve_triangular
 
-__all__ = ["Anybody", "Chain", "Line", "anybody", "chain"]
+__all__ = ["ROBUST_ROUNDS", "Anybody", "Chain", "Line", "anybody", "chain"]
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -22,6 +23,8 @@ STRANGE, STRANGE_FREEDOM, STRANGE_WIDTH = 0.1, 3.0, 2.0
 """Share, degrees of freedom and variance (in that of all boxes) of boxes unlike any seen so far. Without
 them a box in a new place would match anything: its own density would be next to nothing."""
 ROBUST_ROUNDS = 3
+PRIOR_COUNT = 3.0
+"""Rows that the variance of the residuals before any data is worth."""
 MOST_LEVERAGE = 0.9
 """Leverages count as at most this, so that a box alone in its place keeps a finite left-out residual."""
 
@@ -118,7 +121,13 @@ class Line:
 
 
 def regress(
-    feature: Doubles, target: Doubles, weight: Doubles, prior: float, prior_count: float = 3.0
+    feature: Doubles,
+    target: Doubles,
+    weight: Doubles,
+    prior: float,
+    prior_count: float = PRIOR_COUNT,
+    robust: Doubles | None = None,
+    rounds: int = ROBUST_ROUNDS,
 ) -> Line:
     """Weighted ridge regression with t-distributed residuals, by rounds of reweighting.
 
@@ -131,22 +140,68 @@ def regress(
         weight: (N,) at least 0.
         prior: variance of the residuals before any data, worth `prior_count` rows.
         prior_count: see `prior`.
+        robust: (N,) factors of the weights to begin with; None: ones.
+        rounds: at least one.
     """
-    hold = np.eye(feature.shape[1])
-    hold[0, 0] = 1e-3
-    robust, variance = np.ones(len(target)), prior
-    for _ in range(ROBUST_ROUNDS):
+    hold = _hold(feature.shape[1])
+    robust = np.ones(len(target)) if robust is None else robust
+    for _ in range(rounds):
         trust = weight * robust
         weighted = feature * trust[:, None]
         information = weighted.T @ feature + hold
         coefficients = np.linalg.solve(information, weighted.T @ target)
         doubt = np.linalg.inv(information)
         leverage = trust * ((feature @ doubt) * feature).sum(axis=1)
-        left_out = (target - feature @ coefficients) / (1.0 - np.minimum(leverage, MOST_LEVERAGE))
-        scatter = float((trust * left_out**2).sum()) + prior_count * prior
-        variance = scatter / (float(weight.sum()) + prior_count)
-        robust = (FREEDOM + 1) / (FREEDOM + left_out**2 / variance)
+        variance, robust = _spread(
+            target - feature @ coefficients, leverage, trust, weight, prior, prior_count
+        )
     return Line(np.asarray(coefficients), variance, np.asarray(doubt))
+
+
+def _hold(columns: int) -> Doubles:
+    """What holds coefficients back, as information; hardly the first, of the column of ones."""
+    hold = np.eye(columns)
+    hold[0, 0] = 1e-3
+    return hold
+
+
+def _spread(
+    residual: Doubles, leverage: Doubles, trust: Doubles, weight: Doubles, prior: float, prior_count: float
+) -> tuple[float, Doubles]:
+    """Variance of left-out residuals, and the factors (N,) that t-distributed residuals give the weights."""
+    left_out = residual / (1.0 - np.minimum(leverage, MOST_LEVERAGE))
+    scatter = float((trust * left_out**2).sum()) + prior_count * prior
+    variance = scatter / (float(weight.sum()) + prior_count)
+    return variance, (FREEDOM + 1) / (FREEDOM + left_out**2 / variance)
+
+
+def _regress_nested(
+    feature: Doubles, columns: list[int], target: Doubles, weight: Doubles, prior: Doubles, rounds: int
+) -> tuple[Line, ...]:
+    """`regress` of K numbers (N, K), number k on the first `columns[k]` features (N, P).
+
+    As long as no residual has a say, one triangular factor serves all of them: those of the leading blocks
+    are its leading blocks.
+    """
+    weighted = feature * weight[:, None]
+    information = weighted.T @ feature + _hold(feature.shape[1])
+    factor = np.linalg.cholesky(information)
+    along = solve_triangular(factor, feature.T, lower=True, check_finite=False)
+    pull = solve_triangular(factor, weighted.T @ target, lower=True, check_finite=False)
+    leverage, lines, done = np.zeros(len(weight)), [], 0
+    for k, width in enumerate(columns):
+        leverage = leverage + weight * (along[done:width] ** 2).sum(axis=0)
+        done = width
+        own = feature[:, :width]
+        coefficients = solve_triangular(factor[:width, :width].T, pull[:width, k], check_finite=False)
+        residual, held = target[:, k] - own @ coefficients, float(prior[k])
+        variance, robust = _spread(residual, leverage, weight, weight, held, PRIOR_COUNT)
+        if rounds > 1:
+            lines.append(regress(own, target[:, k], weight, held, PRIOR_COUNT, robust, rounds - 1))
+        else:
+            doubt = np.asarray(np.linalg.inv(information[:width, :width]), np.float64)
+            lines.append(Line(coefficients, variance, doubt))
+    return tuple(lines)
 
 
 @dataclass(frozen=True)
@@ -189,16 +244,20 @@ class Chain:
 
 
 def chain(
-    feature: Doubles, partner: Doubles, target: Doubles, unit: Doubles, weight: Doubles, prior: Doubles
+    feature: Doubles,
+    partner: Doubles,
+    target: Doubles,
+    unit: Doubles,
+    weight: Doubles,
+    prior: Doubles,
+    rounds: int = ROBUST_ROUNDS,
 ) -> Chain:
     """Fit a chain to N weighted pairs, row by row: feature (N, P), partner, target, unit (N, D) as in
-    `Chain.log_density`, weight (N,), prior (D,) variances."""
+    `Chain.log_density`, weight (N,), prior (D,) variances; `rounds` of reweighting."""
     dims = target.shape[1]
     full = np.concatenate([feature, _with_earlier(partner, unit, dims - 1)], axis=1)
     columns = [feature.shape[1] + _columns(k, partner.shape[1]) for k in range(dims)]
-    return Chain(
-        tuple(regress(full[:, : columns[k]], target[:, k], weight, float(prior[k])) for k in range(dims))
-    )
+    return Chain(_regress_nested(full, columns, target, weight, prior, rounds))
 
 
 def _with_earlier(partner: Doubles, unit: Doubles, k: int) -> Doubles:
