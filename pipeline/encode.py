@@ -164,6 +164,7 @@ class Writer:
             if self._sounds is not None:
                 self._sounds.copy_until(None)
             self._container.close()
+            self._stream = None  # the encoder's pictures go before the check decodes
             self._verify()
             with self.partial.open("rb+") as file:
                 os.fsync(file.fileno())

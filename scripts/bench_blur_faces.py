@@ -17,11 +17,13 @@ from orveil.pipeline.geometry import as_boxes
 from orveil.pipeline.types import FACE, HEAD
 from orveil.stages.exposure import cover_faces, summarise_cover
 from orveil.stages.metrics import Predicted, match
+from orveil.stages.redact import analyse_video
 from orveil.stages.redaction.clock import Clock
 from orveil.stages.redaction.kernels import make_smoother
-from orveil.stages.redaction.log import BlurSettings
+from orveil.stages.redaction.log import BlurSettings, Observer
 from orveil.stages.redaction.mask import draw_mask, regions_px
 from orveil.stages.redaction.search import Search
+from orveil.stages.redaction.temporal import Covered
 from orveil.stages.runtime import Boxes, Bundle, OnnxDetector, sha256_of
 
 IOUS = tuple(step / 10 for step in range(1, 10))
@@ -61,10 +63,27 @@ def student_boxes(work: Path, site: Site, bundle: Bundle, threads: int = 2) -> d
     return found
 
 
+def analysed(site: Site, bundle: Bundle, every: int = 1, **settings: Any) -> Method:
+    """What `orveil blur` covers, by its own code from the videos; `settings` of `BlurSettings`."""
+    known = BlurSettings(every=every, **settings)
+    boxes = {}
+    for camera, path in site.videos.items():
+        frames: list[tuple[NDArray[np.float32], NDArray[np.float64]]] = []
+
+        def decided(index: int, pts: int, covered: Covered | None, fault: str, into: Any = frames) -> None:
+            if covered is None:
+                raise SystemExit(f"frame {index} is covered as a whole: {fault}")
+            into.append((covered.xyxy, np.nan_to_num([o.score for o in covered.origins], nan=0.5)))
+
+        analyse_video(path, bundle, known, Observer(decided=decided))
+        boxes[camera] = frames
+    return Method(boxes, {c: [(grown(x, known.margin), s) for x, s in f] for c, f in boxes.items()})
+
+
 def over_time(
     raw: dict[str, list[Boxes]], bundle: Bundle, fps: float, kernel: str = "tracks", every: int = 1
 ) -> Method:
-    """What `orveil blur` covers, from its detector's boxes on every n-th frame."""
+    """What `orveil blur` covers without second looks, from its detector's boxes on every n-th frame."""
     known = BlurSettings(every=every, kernel=kernel)
     hold = known.hold_s if every == 1 else max(known.hold_s, 1.5 * every / fps)
     boxes = {}

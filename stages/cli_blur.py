@@ -19,6 +19,7 @@ from orveil.stages.cli_options import DECISIONS, add_decisions, add_look, add_ru
 from orveil.stages.redact import BlurSettings, RedactionLog, blur_video
 from orveil.stages.redaction.boxes_file import BoxesFile, BoxSource
 from orveil.stages.redaction.clock import timing_table
+from orveil.stages.redaction.heap import give_pictures_back
 from orveil.stages.redaction.log import CHOICES
 from orveil.stages.redaction.look import Look
 from orveil.stages.runtime import Bundle, sha256_of
@@ -44,6 +45,7 @@ def blur(arguments: Sequence[str]) -> int:
         OrveilError: nothing can be started: wrong bundle, no output folder, two videos of one name.
     """
     given = _blur_parser().parse_args(arguments)
+    give_pictures_back()
     given.roi = tuple(given.roi)
     settings = BlurSettings(**{name: getattr(given, name) for name in BlurSettings.__dataclass_fields__})
     what: Bundle | BoxesFile

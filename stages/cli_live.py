@@ -14,6 +14,7 @@ from pathlib import Path
 
 from orveil.pipeline.errors import explain_os_error
 from orveil.stages.cli_options import add_decisions, add_look, number
+from orveil.stages.redaction.heap import give_pictures_back
 from orveil.stages.redaction.live import Live, LiveReport, live_parts
 from orveil.stages.redaction.live_sink import open_sink
 from orveil.stages.redaction.live_source import LiveSource
@@ -43,6 +44,7 @@ def live(arguments: Sequence[str]) -> int:
         OrveilError: wrong bundle, or source or sink cannot be opened.
     """
     given = _parser().parse_args(arguments)
+    give_pictures_back()
     given.roi = tuple(given.roi)
     names = BlurSettings.__dataclass_fields__.keys() & vars(given).keys()
     settings = BlurSettings(**{name: getattr(given, name) for name in names})

@@ -1,6 +1,7 @@
 """Stages: one video + bundle -> blurred video + redaction log: what the appliance runs.
 
-decode -> detect -> temporal -> mask -> encode, in threads with bounded queues; the parts are in `redaction/`.
+decode -> detect -> temporal, and, some time behind, decode -> mask -> encode, in threads with bounded queues;
+the parts are in `redaction/`. Reading a file twice costs less than keeping the pictures in between.
 It fails closed: frames in = frames out with the same timestamps; a frame that could not be decoded, or on
 which the model failed, is covered as a whole and logged; nothing appears under the output's name before it
 was verified. Imports no torch, Ray, pydantic, OpenMMLab or pyarrow.
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,8 @@ from orveil.stages.runtime import Bundle, OnnxDetector, sha256_of
 __all__ = ["BlurSettings", "BoxSource", "Observer", "RedactionLog", "analyse_video", "blur_video"]
 
 Progress = Callable[[int, int, str], None]
+AHEAD_S = 20.0
+"""A file is searched so far ahead of the frame that is masked: who is found once is covered before, too."""
 
 
 def blur_video(
@@ -78,7 +80,7 @@ def blur_video(
         aspect=look.aspect, rate=look.rate, crf=settings.crf, preset=settings.preset, threads=threads,
         audio=source if settings.audio == "keep" and look.audio else None, codec=encoder.name,
     ) as writer:  # fmt: skip
-        judge = _judge(source, look, bundle, settings, boxes, log, observer, clock, threads)
+        judge = _judge(look, bundle, settings, boxes, log, observer, clock, threads)
         paint = Painter(settings, look, limits, log, observer, exact=boxes is not None)
 
         def sink(item: Item) -> None:
@@ -87,8 +89,9 @@ def blur_video(
             with clock.measure("save"):
                 writer.write_frame(frame, item.pts)
 
-        with closing(judge):
-            run_threads(source, look, judge, sink, clock, log, limit=limit, progress=progress)
+        run_threads(
+            source, look, judge, sink, clock, log, limit=limit, progress=progress, again=boxes is None
+        )
         log.frames["out"] = len(writer.pts)
         log.input["seconds"] = round(writer.seconds, 6)
         verified = time.perf_counter()
@@ -117,7 +120,7 @@ def analyse_video(
     started = time.perf_counter()
     look, clock = Look.at(source), Clock()
     log = _new_log(source, look, settings, bundle)
-    judge = _judge(source, look, bundle, settings, None, log, observer, clock, threads)
+    judge = _judge(look, bundle, settings, None, log, observer, clock, threads)
 
     def sink(item: Item) -> None:
         covered = None if item.fault else item.covered
@@ -127,8 +130,7 @@ def analyse_video(
             log.cover(covered, len(covered.xyxy))
         observer.decided(item.index, item.pts, covered, item.fault)
 
-    with closing(judge):
-        run_threads(source, look, judge, sink, clock, log, limit=limit, progress=progress)
+    run_threads(source, look, judge, sink, clock, log, limit=limit, progress=progress)
     clock.add("total", time.perf_counter() - started)
     log.timings = clock.seconds()
     return log
@@ -162,8 +164,8 @@ def _new_log(source: Path, look: Look, settings: BlurSettings, bundle: Bundle | 
 
 
 def _judge(
-    source: Path, look: Look, bundle: Bundle | None, settings: BlurSettings, boxes: BoxSource | None,
-    log: RedactionLog, observer: Observer, clock: Clock, threads: int,
+    look: Look, bundle: Bundle | None, settings: BlurSettings, boxes: BoxSource | None, log: RedactionLog,
+    observer: Observer, clock: Clock, threads: int,
 ) -> Judge:  # fmt: skip
     if boxes is not None:
         return Given(boxes)
@@ -174,5 +176,5 @@ def _judge(
     if clock.single is not None:  # second looks are no frame's time
         detector = ProfiledDetector(bundle, cores, clock)
     return make_detecting(
-        look, look.time_base, detector, settings, log, observer, clock, source=source, again=again
+        look, look.time_base, detector, settings, log, observer, clock, again=again, ahead_s=AHEAD_S
     )

@@ -228,7 +228,7 @@ def test_a_detector_that_dies_of_anything_covers_until_it_works_again(
 def test_a_crash_in_any_thread_ends_the_run_and_leaves_nothing(
     tmp_path: Path, bundle: Bundle, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
-    def crash(*_: object) -> None:
+    def crash(*_: object, **__: object) -> None:
         raise RuntimeError("crash")
 
     monkeypatch.setattr(f"orveil.stages.redaction.{where}", crash)

@@ -1,12 +1,13 @@
-"""Stages: the threads of a redaction: decode -> judge -> sink, with bounded queues between them."""
+"""Stages: the threads of a redaction: decode -> judge, decode -> sink, with bounded queues."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from orveil.pipeline.decode import Pictures
+from orveil.pipeline.errors import OrveilError
 from orveil.pipeline.planes import bits_of
 from orveil.stages.redaction.clock import Clock
 from orveil.stages.redaction.judge import Judge
@@ -17,9 +18,8 @@ from orveil.stages.redaction.pipes import Crew, Item, Pipe, taken
 __all__ = ["frame_bytes", "run_threads"]
 
 Progress = Callable[[int, int, str], None]
-QUEUE_BYTES = 24 << 20
-"""Frames that wait between two threads take at most about this much: enough to even out unequal frames. What
-takes more is the look-ahead of the tracks."""
+QUEUE_BYTES = 8 << 20
+"""Frames that wait between two threads take at most about this much: enough to even out unequal frames."""
 
 
 def frame_bytes(look: Look) -> int:
@@ -30,15 +30,18 @@ def frame_bytes(look: Look) -> int:
 
 def run_threads(
     source: Path, look: Look, judge: Judge, sink: Callable[[Item], None], clock: Clock, log: RedactionLog,
-    *, limit: int = 0, progress: Progress | None = None,
+    *, limit: int = 0, progress: Progress | None = None, again: bool = False,
 ) -> None:  # fmt: skip
-    """Take a file through: one thread decodes, one masks and encodes (`sink`), the caller's judges.
+    """Take a file through: one thread decodes, the caller's judges, one masks and encodes (`sink`).
 
     Raises what the first of them raised. A fault of the input is noted in the log instead.
+
+    Args:
+        again: items come back from the judge without their frames: decode them a second time.
     """
     crew = Crew()
     size = max(2, min(64, QUEUE_BYTES // frame_bytes(look)))
-    decoded, decided = Pipe(size, crew), Pipe(size, crew)
+    decoded, decided = Pipe(size, crew), Pipe(64 if again else size, crew)
     tail: list[str] = []
 
     def decode() -> None:
@@ -49,7 +52,7 @@ def run_threads(
                     break
                 clock.add("start", time.perf_counter() - since)
                 with clock.measure("crop"):
-                    item = taken(index, picture.pts, picture.frame, look)
+                    item = taken(index, picture.pts, picture.frame, look, copy=not again)
                 decoded.put(item)
                 since = time.perf_counter()
             else:
@@ -66,7 +69,7 @@ def run_threads(
         decided.put(None)
 
     def pour() -> None:
-        for item in decided:
+        for item in _with_frames(decided, source, look, clock) if again else decided:
             sink(item)
             if progress and (item.index + 1) % 10 == 0:
                 progress(item.index + 1, max(look.frames, item.index + 1), "frames")
@@ -77,3 +80,19 @@ def run_threads(
     crew.join()
     if any(tail):
         log.faults.append({"first": log.frames["in"], "last": None, "reason": f"cut off: {tail[0]}"})
+
+
+def _with_frames(items: Iterable[Item], source: Path, look: Look, clock: Clock) -> Iterator[Item]:
+    """Decided items with frames to draw on, decoded in the same order."""
+    with Pictures(source) as pictures:
+        frames = iter(pictures)
+        for item in items:
+            since = time.perf_counter()
+            picture = next(frames, None)
+            if picture is None or picture.pts != item.pts:
+                raise OrveilError("the file changed while it was read", where=str(source),
+                                  remedy="blur it once nothing writes to it any more")  # fmt: skip
+            again = taken(item.index, picture.pts, picture.frame, look)
+            item.frame, item.fault = again.frame, item.fault or again.fault
+            clock.add("second reading", time.perf_counter() - since)
+            yield item

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import Any, Protocol
 
 from orveil.stages.redaction.clock import Clock
 from orveil.stages.redaction.kernels import Smoother, make_smoother
 from orveil.stages.redaction.log import BlurSettings, Observer, RedactionLog
 from orveil.stages.redaction.look import Look
-from orveil.stages.redaction.looks import Ahead, Glances, Now, SmallGrey
+from orveil.stages.redaction.looks import Looks, SmallGrey
 from orveil.stages.redaction.pipes import Item
 from orveil.stages.redaction.search import Place, Search, limits_of
 from orveil.stages.redaction.still import Still
@@ -35,25 +34,25 @@ class Judge(Protocol):
         """After the last of `frames` frames: the rest."""
         ...
 
-    def close(self) -> None:
-        """Nothing more comes, or nobody waits for it."""
-        ...
-
 
 class Detecting:
     """Runs the detector on every n-th frame; tracks fill the time between and around detections.
 
     Fails closed: from a frame on which the model fails until it works again, everything is covered.
+
+    Args:
+        still: adds places of second looks; keep: items keep their frames until they are decided.
     """
 
     def __init__(
         self, search: Search, smoother: Smoother, every: int, time_base: Any, log: RedactionLog,
-        observer: Observer, clock: Clock, still: Still | None = None,
+        observer: Observer, clock: Clock, still: Still | None = None, keep: bool = True,
     ) -> None:  # fmt: skip
         self.search, self.smoother, self.every, self.time_base = search, smoother, every, time_base
         self.log, self.observer, self.clock, self.still = log, observer, clock, still
-        self._healthy, self._due = True, True
+        self._healthy, self._due, self._keep = True, True, keep
         self._waiting: deque[Item] = deque()
+        self._covered: deque[Item] = deque()
 
     def push(self, item: Item) -> Iterator[Item]:
         """Search the frame if it is its turn."""
@@ -63,27 +62,33 @@ class Detecting:
         self._waiting.append(item)
         time = float(item.pts * self.time_base)
         self.smoother.push(item.index, time, found)
-        if self.still is not None and item.frame is not None and not item.fault:
-            self.still.push(time, item.frame)
+        if self.still is not None:
+            self.still.push(time, None if item.fault else item.frame)
+        if not self._keep:
+            item.frame = None
         yield from self._decided(end=False)
 
     def finish(self, frames: int) -> Iterator[Item]:
         """What was kept back."""
         yield from self._decided(end=True)
         self.log.longest_gap = self.smoother.longest_gap()
-        if self.still is not None and self.still.glances.failed:
-            self.log.notes.append(f"second looks failed: {self.still.glances.failed}")
-
-    def close(self) -> None:
-        """Close what the second looks read."""
-        if self.still is not None:
-            self.still.glances.close()
+        if self.still is not None and self.still.looks.failed:
+            self.log.notes.append(f"second looks failed: {self.still.looks.failed}")
 
     def _decided(self, end: bool) -> Iterator[Item]:
         for covered in self.smoother.ready(end):
             item = self._waiting.popleft()
-            time = float(item.pts * self.time_base)
-            item.covered = covered if self.still is None else self.still.added(covered, time)
+            item.covered = covered
+            self._covered.append(item)
+        if end and self.still is not None:
+            self.still.finish()
+        while self._covered:
+            time = float(self._covered[0].pts * self.time_base)
+            if self.still is not None and not self.still.knows(time):
+                return
+            item = self._covered.popleft()
+            if self.still is not None and item.covered is not None:
+                item.covered = self.still.added(item.covered, time)
             yield item
 
     def _found(self, item: Item) -> dict[str, Any] | None:
@@ -106,13 +111,13 @@ class Detecting:
 
 def make_detecting(
     look: Look, time_base: Fraction, detector: OnnxDetector, settings: BlurSettings, log: RedactionLog,
-    observer: Observer, clock: Clock, *, source: Path | None = None, again: OnnxDetector | None = None,
+    observer: Observer, clock: Clock, *, again: OnnxDetector | None = None, ahead_s: float = 0.0,
 ) -> Detecting:  # fmt: skip
     """A judge that searches pictures of this look, in the settings' regions of interest if there are any.
 
     Args:
-        source: the file that the pictures come from; second looks are taken ahead in it. None: live pictures.
         again: for the second looks, default the same detector.
+        ahead_s: what is found so much later counts already. Items then come back without their frames.
 
     Raises:
         OrveilError: a region is not inside the picture.
@@ -123,22 +128,13 @@ def make_detecting(
     # The detector's step must fit into the time over which tracks are joined.
     step = settings.every / float(look.rate)
     hold = settings.hold_s if settings.every == 1 else max(settings.hold_s, 1.5 * step)
-    smoother = make_smoother(settings.kernel, detector.bundle.thresholds, settings.target, hold)
-    apart = Search(again or detector, Clock(), search.places)  # its times are no frame's
-    still = _still(look, apart, settings, hold, source)
-    return Detecting(search, smoother, settings.every, time_base, log, observer, clock, still)
-
-
-def _still(
-    look: Look, search: Search, settings: BlurSettings, hold_s: float, source: Path | None
-) -> Still | None:
-    if not settings.looks_s or settings.kernel != "tracks" or "head" not in search.detector.bundle.labels:
-        return None
-    target, period, grey = settings.target, settings.looks_s, SmallGrey(look.size)
-    glances: Glances = Now(search, target, period, grey)
-    if source is not None:
-        glances = Ahead(source, look, search, target, period, grey)
-    return Still(glances, grey, hold_s, "person" if target == "body" else "head")
+    thresholds, target = detector.bundle.thresholds, settings.target
+    smoother, still = make_smoother(settings.kernel, thresholds, target, hold), None
+    if settings.looks_s and settings.kernel == "tracks" and "head" in thresholds:
+        apart = Search(again or detector, Clock(), search.places)  # its times are no frame's
+        looks = Looks(apart, target, settings.looks_s)
+        still = Still(looks, SmallGrey(look.size), ahead_s, "person" if target == "body" else "head")
+    return Detecting(search, smoother, settings.every, time_base, log, observer, clock, still, not ahead_s)
 
 
 class BoxSource(Protocol):
@@ -174,6 +170,3 @@ class Given:
         """Nothing is kept back."""
         self.boxes.finish(frames)
         yield from ()
-
-    def close(self) -> None:
-        """Nothing is open."""

@@ -33,12 +33,18 @@ class Item:
     covered: Covered | None = None
 
 
-def taken(index: int, pts: int, frame: Any, look: Look) -> Item:
-    """A decoded picture (None where damaged) as an item: its own upright copy, or the reason why not."""
+def taken(index: int, pts: int, frame: Any, look: Look, copy: bool = True) -> Item:
+    """A decoded picture (None where damaged) as an item: upright, or the reason why not.
+
+    Args:
+        copy: the item's frame is its own, to draw on; else it may be the decoder's, to be read only.
+    """
     if frame is None:
         return Item(index, pts, None, "damaged")
     if (frame.width, frame.height) != look.decoded:
         return Item(index, pts, None, "another picture size")
+    if not copy and frame.format.name == look.pixel_format and not look.rotation:
+        return Item(index, pts, frame)
     # The decoder still refers to its frames: masks are drawn on copies.
     return Item(index, pts, upright_copy(frame, look.pixel_format))
 
