@@ -32,7 +32,8 @@ def bundle(tmp_path_factory):
 def analysed(orveil, bundle, tmp_path):
     video = videos.write_video(tmp_path / "cam.mp4", scene())
     path = tmp_path / "cam.boxes.json"
-    status, said, err = orveil("analyse", video, "--bundle", bundle, "--out", path, "-q", "--hold-s", "0.4")
+    status, said, err = orveil("analyse", video, "--bundle", bundle, "--out", path, "-q", "--hold-s", "0.4",
+                               "--looks-s", "0")  # fmt: skip
     assert (status, err) == (0, "")
     assert "20 frames, 20 with boxes, 1 tracks" in said
     return video, path

@@ -41,8 +41,8 @@ TEMPLATES, MOST = 4, 128
 CHECK_S = 0.1
 """Places are compared this often."""
 HOLD_S, KEEP_SHARE, KEEP_S = 0.2, 0.5, 2.0
-"""A place is covered for HOLD_S before and after it was the same; after some time for this share of it, at most
-KEEP_S: somebody may stand in the way."""
+"""A place is covered for HOLD_S before and after it was the same; after some time for this share of it, at
+most KEEP_S: somebody may stand in the way."""
 FORGET_S = 60.0
 """A place that has not looked the same for so long is forgotten."""
 INSIDE = 0.9
