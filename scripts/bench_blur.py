@@ -22,12 +22,14 @@ from typing import Any
 import bench_blur_faces as faces
 import bench_blur_speed as speed
 import numpy as np
-from bench_blur_data import CLIP_SECONDS, CLIP_SEED, Site, looped, open_site, render, speed_clip
+from bench_blur_data import CLIP_SECONDS, CLIP_SEED, Site, looped, open_site, render, shrunk, speed_clip
 
 from orveil.stages.redaction.kernels import KERNELS
 from orveil.stages.runtime import Bundle
 
 SIZE, FPS = (960, 540), 10
+HOUR_SIZE = 480, 270
+"""Small pictures, so that an hour of them takes minutes."""
 ORDER = ("none", "faceoff3", "faceoff5", "faceoff7", "tracks")
 Methods = list[tuple[Site, faces.Method]]
 """What one method gives, site by site."""
@@ -96,7 +98,8 @@ def _speed(work: Path, options: argparse.Namespace) -> dict[str, Any]:
 
 def _hour(work: Path, options: argparse.Namespace) -> dict[str, float]:
     room = render(work, options.seeds[0], 4, options.seconds, FPS, SIZE)
-    video = looped(room / "cam01.mp4", work / f"looped-{options.hour_s:g}s.mp4", options.hour_s)
+    small = shrunk(room / "cam01.mp4", work / "shrunk.mp4", HOUR_SIZE)
+    video = looped(small, work / f"looped-{HOUR_SIZE[0]}px-{options.hour_s:g}s.mp4", options.hour_s)
     words = speed.commands(video, options.bundle, work, [FPS // 2])[f"orveil --every {FPS // 2}"]
     figures = speed.long_run(words, 60.0 * min(1.0, options.hour_s / 3600))
     print(

@@ -96,6 +96,22 @@ def speed_clip(work: Path, frames: int = CLIP_FRAMES) -> Path:
     return path
 
 
+def shrunk(source: Path, target: Path, size: tuple[int, int]) -> Path:
+    """The same pictures, smaller."""
+    if not target.exists():
+        partial = target.with_suffix(".partial.mp4")
+        with Pictures(source) as pictures, av.open(str(partial), "w") as output:
+            rate = pictures.stream.average_rate
+            stream = output.add_stream("libx264", rate=rate, options={"crf": "23", "preset": "veryfast"})
+            stream.width, stream.height, stream.pix_fmt = *size, "yuv420p"
+            for picture in pictures:
+                if picture.frame is not None:
+                    output.mux(stream.encode(picture.frame.reformat(*size)))
+            output.mux(stream.encode(None))
+        partial.replace(target)
+    return target
+
+
 def looped(source: Path, target: Path, seconds: float) -> Path:
     """A video of this length: `source` again and again, packets copied."""
     if target.exists():
