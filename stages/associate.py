@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import combinations
 from pathlib import Path
 from typing import ClassVar
 
@@ -60,7 +61,7 @@ class Associate:
     """media, tracks -> Associations: one shard per session."""
 
     name: ClassVar[str] = "associate"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {"media": MediaKind, "tracks": TracksKind}
     produces: ClassVar[type[ArtifactType]] = AssociationsKind
@@ -104,6 +105,9 @@ class _Learned:
     names: list[tuple[str, int]]
     views: list[View]
     independence: float
+    settled: set[tuple[int, int]]
+    """Pairs of cameras that were seen together long enough: what was learned freely knows lens and habits
+    better there than the floor does."""
     floor: FloorTracks
     model: CrossView
     pairs: Pairs
@@ -136,7 +140,8 @@ def _learn(
     cameras = sorted(set(files.camera.tolist()))
     scene, names = _scene(cameras, frames, tracks)
     views, independence = _views(scene, files, cameras, params.max_frames)
-    floor = _floor(scene, [view.size for view in views])
+    settled = _settled(views, independence)
+    floor = FloorTracks({}, {}, {}) if all(settled.values()) else _floor(scene, [v.size for v in views])
     if independence < 1.0 and np.ptp(scene.tick_s) < SHORT_S:
         model = CrossView((None,) * len(cameras), (None,) * len(cameras), {})
     else:
@@ -144,7 +149,8 @@ def _learn(
     looks = _spaced(scene)
     pairs, ratio = weigh_pairs(looks, partial(sum_ratios, looks, model))
     odds = judge(scene, pairs, ratio)
-    return _Learned(cameras, scene, names, views, independence, floor, model, pairs, ratio, odds)
+    kept = {pair for pair in model.pairs if settled[pair]}
+    return _Learned(cameras, scene, names, views, independence, kept, floor, model, pairs, ratio, odds)
 
 
 def _spaced(scene: Scene) -> Scene:
@@ -168,19 +174,21 @@ def _spaced(scene: Scene) -> Scene:
 def _associations(found: _Learned, session: NDArray[np.str_], params: AssociateParams) -> Associations:
     scene, pairs, odds, floor = found.scene, found.pairs, found.odds, found.floor
     if len(floor.rows) > 1:
-        # Where people were seen together long enough, what was learned freely knows lens and habits better.
-        seen = {pair: _common_ticks(found.views, *pair) * found.independence for pair in found.model.pairs}
-        settled = {pair for pair, count in seen.items() if count >= SETTLED_FRAMES}
         learned = (found.pairs, found.ratio)
-        pairs, ratio = _merged(scene, learned, weigh_floor(scene, floor), set(floor.rows), settled)
+        pairs, ratio = _merged(scene, learned, weigh_floor(scene, floor), set(floor.rows), found.settled)
         odds = judge(scene, pairs, ratio)
     return _table(scene, found.names, session, pairs, odds, params.min_probability)
 
 
 def _health(found: _Learned, seed: int) -> list[CameraHealth]:
     scene, model = found.scene, found.model
-    relearn = partial(_learn_part, found.views, seed, found.independence)
-    move = find_move(scene, model, relearn)
+    looks = _spaced(scene)
+    nearest = np.searchsorted(looks.tick_s, scene.tick_s, "right") - 1
+
+    def relearn(chosen: NDArray[np.bool_]) -> CrossView:
+        return _learn_part(found.views, seed, found.independence, chosen[nearest])
+
+    move = find_move(looks, model, relearn)
     clocks = clock_offsets(scene, model, found.pairs, found.odds, move.cameras if move else ())
     return camera_health(found.cameras, clocks, move)
 
@@ -256,8 +264,14 @@ def _floor(scene: Scene, sizes: list[Doubles]) -> FloorTracks:
     return floor_tracks(scene, learn_ground(scene, rows, sizes, heads), heads)
 
 
-def _common_ticks(views: list[View], a: int, b: int) -> int:
-    return len(np.intersect1d(views[a].tick, views[b].tick))
+def _settled(views: list[View], independence: float) -> dict[tuple[int, int], bool]:
+    """Of the pairs of cameras that show people at one time, whether they did so long enough."""
+    out = {}
+    for a, b in combinations(range(len(views)), 2):
+        common = len(np.intersect1d(views[a].tick, views[b].tick))
+        if common:
+            out[a, b] = common * independence >= SETTLED_FRAMES
+    return out
 
 
 def _merged(

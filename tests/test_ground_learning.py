@@ -7,7 +7,8 @@ import pytest
 from ground_scenes import CORNERS, SIZE, filmed, hung, paths, scene_of, tables_of
 
 from orveil.pipeline.settings import AssociateParams
-from orveil.stages.associate import associate_session
+from orveil.stages.associate import _settled, associate_session
+from orveil.trackers.crossview import View
 from orveil.trackers.ground import learn_ground, smooth_heads, teaching_ticks
 from orveil.trackers.ground_align import agreement, best_poses, evidence_at, meetings
 from orveil.trackers.ground_body import shapes
@@ -95,6 +96,15 @@ def test_a_short_clip_without_a_common_floor_matches_nobody():
     scene, _, _ = scene_of(filmed(path), path.shape[1])
     result = associate_session(*tables_of(scene), AssociateParams(), seed=0)
     assert len(result) == len(scene.sure) and (result.views == 1).all() and not result.probability.any()
+
+
+def test_the_floor_is_asked_only_where_people_were_not_seen_together_for_long():
+    def view(ticks):
+        return View(np.array(ticks), np.zeros((len(ticks), 4)), np.ones(len(ticks)), SIZE)
+
+    views = [view(range(700)), view(range(350, 1000)), view(range(690, 1000)), view([2000])]
+    assert _settled(views, 1.0) == {(0, 1): True, (0, 2): False, (1, 2): True}
+    assert not any(_settled(views, 0.5).values())
 
 
 def seen(camera, path):

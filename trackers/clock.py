@@ -25,7 +25,7 @@ LAGS = np.arange(-10, 11) * 0.1
 """Lags tried, in seconds: half a second is found with room to see that it is a peak."""
 MATCHED = 2.0
 """Log odds from which two tracks are taken for one person."""
-MOST_LOOKS = 4000
+MOST_LOOKS = 1500
 """Pairs of boxes looked at per pair of cameras, evenly chosen."""
 GAP_S = 0.6
 """Positions are interpolated between boxes of a track that are at most so far apart in time."""
