@@ -29,6 +29,7 @@ from recovery_ways import find, rows
 
 from orveil.pipeline.media import frames as decode
 from orveil.pipeline.settings import PseudoLabelParams
+from orveil.pipeline.threads import limit_threads
 from orveil.stages.pseudolabel import label_session
 
 COST_FRAMES = 40
@@ -79,10 +80,11 @@ def print_errors(table: dict[str, list[Row]], seeds: Sequence[int], rates: Seque
 
 
 def cost(recording: Recording, detector: Detector, videos: Path) -> None:
-    """CPU time per frame of detection and of recovery, one after the other in this process."""
+    """CPU time per frame of detection and of recovery, one after the other in this process, on one thread."""
     from orveil.stages import mm
     from orveil.stages.models import resolve
 
+    limit_threads(1)
     model = resolve(detector.model, detector.config)
     network = mm.Detector(
         mm.load_config(model.config), model.weights, long_side=detector.long_side, score_threshold=0.1
