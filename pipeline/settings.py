@@ -165,6 +165,13 @@ class SteadyParams(Params):
         le=1,
         description="least overlap with what the second look finds, times its score; 0: every box teaches",
     )
+    most_boxes: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="share of a camera's boxes that may teach, the steadiest first: an adapted detector is "
+        "surer in both looks, and its boxes are not that much better",
+    )
     least_motion: float = Field(
         0.06,
         ge=0,

@@ -103,7 +103,7 @@ def outcomes(sample: Sample, weights: Doubles) -> Held:
     odds = sample.cues.value @ weights[:-1] + weights[-1]
     nobody, zeros = np.full(len(odds), -1, np.int64), np.zeros(len(odds))
     cues = sample.cues
-    evidence = Evidence(cues.track, cues.xyxy, odds, odds, nobody, zeros, Trust(0.0, 0.0))
+    evidence = Evidence(cues.track, cues.xyxy, odds, odds, odds, nobody, zeros, Trust(0.0, 0.0))
     kept = one_per_person(sample.tracks, evidence, odds > LEAST_ODDS)
     # The order in which boxes are matched: by frame, then by probability; reported by probability.
     kept = kept[np.lexsort((-odds[kept], sample.truth.frames.rows(sample.tracks.select(kept))))]

@@ -94,6 +94,7 @@ class Evidence:
         xyxy: (N, 4) where the person is: the box merged with its doubles.
         log_odds: (N,) that the box shows a person and none that a better box shows.
         alone: (N,) the same without the other views.
+        lenient: (N,) log odds where keeping still does not count against a box.
         person: (N,) person id, -1 where unmatched.
         matched: (N,) probability of the match.
         trust: how far the log odds may be wrong together.
@@ -103,6 +104,7 @@ class Evidence:
     xyxy: NDArray[np.float32]
     log_odds: Doubles
     alone: Doubles
+    lenient: Doubles
     person: Ints
     matched: Doubles
     trust: Trust
@@ -142,7 +144,9 @@ def weigh(
     track = cues.track
     trust = Trust(model.spread, model.together)
     helped = own + (views + pardon)[track]
-    return Evidence(track, cues.xyxy, helped, own, person[track], matched[track], trust)
+    unmoved = model.weights[CUES.index("moved")] * cues.value[:, CUES.index("moved")]
+    lenient = helped - np.minimum(unmoved, 0.0)
+    return Evidence(track, cues.xyxy, helped, own, lenient, person[track], matched[track], trust)
 
 
 def _matches(names: list[tuple[str, int]], associations: Associations) -> tuple[Ints, Doubles]:

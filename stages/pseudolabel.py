@@ -60,7 +60,7 @@ class PseudoLabel:
     """media, motion, candidates, tracks, associations -> PseudoLabels and FrameLabels, by pieces of time."""
 
     name: ClassVar[str] = "pseudolabel"
-    version: ClassVar[int] = 5
+    version: ClassVar[int] = 6
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
@@ -142,15 +142,15 @@ def label_session(
     """
     evidence = weigh(files, frames, tracks, associations, heads, params.round > 1, motion)
     probability = sigmoid(evidence.log_odds)
+    # Who keeps still may be a patient: doubtful, but not taught to be background.
+    possible = sigmoid(evidence.lenient)
     sides = evidence.xyxy[:, 2:] - evidence.xyxy[:, :2]
-    usable = (sides.min(axis=1, initial=np.inf) >= params.min_side_px) & (
-        probability >= params.ignore_from / 2
-    )
+    usable = (sides.min(axis=1, initial=np.inf) >= params.min_side_px) & (possible >= params.ignore_from / 2)
     kept = one_per_person(tracks, evidence, usable)
     positive = discoveries(
         evidence.log_odds[kept], evidence.track[kept], evidence.trust, params.false_discovery_rate
     )
-    worth = positive | (probability[kept] >= params.ignore_from)
+    worth = positive | (possible[kept] >= params.ignore_from)
     return _table(tracks, evidence, probability, kept[worth], positive[worth], params.round)
 
 

@@ -56,7 +56,7 @@ class Steady:
     """
 
     name: ClassVar[str] = "steady"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     needs: ClassVar[Resources] = Resources(cpus=2, threads=2, loads_model=True)
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
@@ -100,7 +100,8 @@ class Steady:
         if params.least_motion > 0:
             taught[mine] &= self._moved(inputs, labels.select(mine), shard) >= params.least_motion
         if params.least > 0:
-            taught[mine] &= self._looked_at(inputs, labels.select(mine), shard, context) >= params.least
+            value = self._looked_at(inputs, labels.select(mine), shard, context)
+            taught[mine] &= value >= max(params.least, _lowest_of_best(value, params.most_boxes))
         labels = replace(labels, weight=np.where(taught, labels.weight, 0.0).astype(np.float32))
         write_table(labels, out)
         write_table(used, out)
@@ -131,6 +132,12 @@ def _trained_persons(labels: PseudoLabels, used: FrameLabels) -> NDArray[np.int6
     """Rows of the positive persons on frames that are trained on."""
     trained = np.isin(labels.index, used.index[used.split == "train"])
     return np.flatnonzero(trained & (labels.state == POSITIVE) & (labels.label == PERSON))
+
+
+def _lowest_of_best(value: Floats, share: float) -> float:
+    """The lowest of the best `share` of the values."""
+    count = max(round(share * len(value)), 1)
+    return float(np.sort(value)[::-1][:count].min(initial=1.0)) if share < 1 else 0.0
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:

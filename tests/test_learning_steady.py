@@ -14,7 +14,7 @@ from orveil.pipeline.settings import SteadyParams
 from orveil.pipeline.stage import InputRef
 from orveil.pipeline.tables import read_table, read_tables, write_table
 from orveil.pipeline.types import MOTION_GRID, FrameLabels, MediaIndex, Motion, PseudoLabels
-from orveil.stages.steady import Steady, second_look, steadiness
+from orveil.stages.steady import Steady, _lowest_of_best, second_look, steadiness
 from tests import learning_site as site
 
 BOXES = st.lists(
@@ -102,6 +102,15 @@ def test_what_shows_the_usual_picture_does_not_teach(tmp_path) -> None:
     still = trained & (after.index % 2 == 0)  # the masks of `run` say that odd frames moved
     assert still.any() and (after.weight[still] == 0).all()
     assert (after.weight[~still] > 0).all() and len(before) == len(after)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=30), st.floats(0.01, 1))
+def test_the_steadiest_share_teaches(values, share) -> None:
+    value = np.array(values, np.float32)
+    kept = value >= _lowest_of_best(value, share)
+    assert kept.sum() >= max(round(share * len(value)), 1)
+    assert share == 1 or (~kept).sum() == 0 or value[kept].min() > value[~kept].max()
+    assert _lowest_of_best(value[:0], share) <= 1
 
 
 def test_without_a_bar_labels_pass_unseen(tmp_path) -> None:

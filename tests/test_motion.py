@@ -84,6 +84,16 @@ def test_what_moves_is_more_probable_than_what_never_does() -> None:
     assert weigh(*room, motion=Motion.empty()).log_odds == pytest.approx(unknown)
 
 
+def test_who_keeps_still_is_doubtful_and_no_background() -> None:
+    tracks = rooms.tracked(rooms.person(score=0.45))
+    room = rooms.files(), rooms.media(), tracks, rooms.Associations.empty()
+    still = masks(np.zeros((ROWS, COLUMNS), np.bool_))
+    evidence = weigh(*room, motion=still)
+    assert (evidence.lenient > evidence.log_odds + 0.5).all()
+    labels = rooms.label_session(*room, rooms.PARAMS, motion=still)
+    assert len(labels) == len(tracks) and (labels.state == rooms.IGNORE).all()
+
+
 def run_stage(folder, name="cam1", keep=slice(None)) -> Motion:
     """The stage on a video in which somebody walks before a wall."""
     pictures = [np.repeat(np.repeat(p, 8, 0), 8, 1) for p in walk(30)]
