@@ -225,12 +225,6 @@ class DistilParams(Params):
     )
     checkpoint_every: int = Field(50, ge=1, description="steps between checkpoints")
     soft_weight: float = Field(0.5, ge=0, description="weight of the teacher's soft outputs")
-    paste: float = Field(
-        0.6,
-        ge=0,
-        le=1,
-        description="as in finetune; the teacher sees the same pictures, and answers for the people put in",
-    )
 
 
 class ExportParams(Params):

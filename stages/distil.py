@@ -31,7 +31,7 @@ class Distil(TrainingStage):
     """
 
     name: ClassVar[str] = "distil"
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 2
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
         "labels": PseudoLabelsKind,
@@ -64,13 +64,7 @@ class Distil(TrainingStage):
             return
         hooks = _teaching(mm, mm_distil, config, teacher_config, inputs, params.soft_weight)
         pictures = labelled_pictures(
-            inputs["media"].path,
-            targets,
-            frame_weights,
-            config,
-            params.long_side,
-            context,
-            crowds=params.paste > 0,
+            inputs["media"].path, targets, frame_weights, config, params.long_side, context
         )
         taught = config.copy()
         taught.model = {**config.model, "type": "DistilledRTMDet"}

@@ -11,7 +11,7 @@ mm = pytest.importorskip("orveil.stages.mm", reason="OpenMMLab is not installed"
 
 from orveil.pipeline.settings import DistilParams  # noqa: E402
 from orveil.pipeline.stage import InputRef  # noqa: E402
-from orveil.stages import mm_distil, paste  # noqa: E402
+from orveil.stages import mm_distil  # noqa: E402
 from orveil.stages.distil import Distil  # noqa: E402
 from orveil.stages.mm_train import detection_item  # noqa: E402
 from orveil.stages.weights import file_sha256, read_info  # noqa: E402
@@ -46,17 +46,6 @@ def test_student_learns_from_labels_and_teacher(tmp_path: Path) -> None:
     names = mm.read_weights(one.path / "model.safetensors").keys()
     assert names == mm.read_weights(given["start"].path / "model.safetensors").keys()
     assert "DistilledRTMDet" not in (one.path / "config.py").read_text()
-
-
-def test_people_who_can_be_cut_out_are_put_into_the_pictures(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    given = inputs(tmp_path)
-    params = PARAMS.model_copy(update={"paste": 1.0})
-    nobody = site.run_stage(Distil(), params, given, tmp_path / "a")
-    # In these few frames motion does not tell the figures from the room, but colour does.
-    monkeypatch.setattr(paste, "motion_masks", lambda pictures: [p.max(axis=-1) > 130 for p in pictures])
-    assert digest(site.run_stage(Distil(), params, given, tmp_path / "b")) != digest(nobody)
 
 
 def test_a_teacher_of_persons_teaches_persons(tmp_path: Path) -> None:
