@@ -7,11 +7,11 @@ import ctypes
 __all__ = ["give_pictures_back"]
 
 M_MMAP_THRESHOLD = -3
-LARGE = 1 << 20
+LARGE = 1 << 18
 
 
 def give_pictures_back() -> bool:
-    """Tell the C library to map blocks of 1 MB and more by themselves; False where it takes no such hint.
+    """Tell the C library to map blocks of 256 kB and more by themselves; False where it takes no such hint.
 
     Left alone, glibc raises that limit to the largest block ever freed. Pictures then lie in heaps with small
     blocks between them, and the process keeps the room of the most that were ever there.
