@@ -116,8 +116,9 @@ class CausalTracker:
         again[rows] = False
         left = (handicap == 0).nonzero()[0]
         if len(left) and again.any():
-            left = np.setdiff1d(left, columns, assume_unique=True)
-            lost = again.nonzero()[0]
+            taken = np.zeros(len(scores), np.bool_)
+            taken[columns] = True
+            left, lost = left[~taken[left]], again.nonzero()[0]
             i, j = assign(1.0 - _grown_overlap(tracks[:, lost], value[:, left]), limit)
             return np.concatenate([rows, lost[i]]), np.concatenate([columns, left[j]])
         return rows, columns

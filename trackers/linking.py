@@ -11,10 +11,10 @@ from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
 from orveil.pipeline.geometry import area, expand
 from orveil.trackers.base import TrackerSettings
-from orveil.trackers.gaps import edge_motion
+from orveil.trackers.gaps import Edges, edge_motion
 from orveil.trackers.kalman import corners
 
-__all__ = ["link"]
+__all__ = ["link", "row_iou"]
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -81,36 +81,41 @@ def _round(ids: Ints, table: _Boxes, settings: TrackerSettings, longest: float) 
     a, b = a[worth], b[worth]
     if not len(a):
         return ids
-    cost = _cost(ids, table, settings, order, (last, first), (a, b))
-    pairs = _solve(a, b, cost, 1.0 - settings.min_iou)
-    return _merge(ids, ids[last], ids[first], pairs)
-
-
-def _cost(
-    ids: Ints,
-    table: _Boxes,
-    settings: TrackerSettings,
-    order: Ints,
-    edges: tuple[Ints, Ints],
-    pairs: tuple[Ints, Ints],
-) -> Doubles:
-    """Cost (K,) of joining end `a` to start `b`: each side's motion carried to the other side of the gap."""
-    (last, first), (a, b), times = edges, pairs, table.times
     place = np.empty(len(ids), np.int64)
     place[order] = np.arange(len(ids))
     ends = edge_motion(last, -1, ids, order, place, times, table.xyxy, settings.motion)
     starts = edge_motion(first, 1, ids, order, place, times, table.xyxy, settings.motion)
-    gap = (times[first[b]] - times[last[a]])[:, None]
-    growth = np.minimum(0.1 + GROWTH_PER_S * gap[:, 0], 0.5)
-    overlap = np.zeros(len(a))
-    for one, other, sign in ((ends.at(a), starts.at(b), 1.0), (starts.at(b), ends.at(a), -1.0)):
-        carried = corners((one.value + sign * gap * one.velocity).T)
-        overlap += 0.5 * _row_iou(expand(carried, growth), expand(corners(other.value.T), growth))
-    cost = 1.0 - overlap + GAP_COST * gap[:, 0] / settings.max_gap_s
+    gap, limit = times[first[b]] - times[last[a]], 1.0 - settings.min_iou
+    cost = 1.0 + GAP_COST * gap / settings.max_gap_s
     cost += _unequal(ids, table.score, settings, ids[last[a]], ids[first[b]])
     for worth, names in zip(PROPOSED, table.proposed, strict=True):
         cost -= worth * ((names[last[a]] == names[first[b]]) & (names[last[a]] >= 0))
-    return cost
+    near = (cost < limit) | _touch(ends, starts, a, b, gap) | _touch(starts, ends, b, a, -gap)
+    a, b, gap, cost = a[near], b[near], gap[near], cost[near]
+    cost -= _overlap(ends.at(a), starts.at(b), gap)
+    return _merge(ids, ids[last], ids[first], _solve(a, b, cost, limit))
+
+
+def _growth(gap: Doubles) -> Doubles:
+    """By how much boxes are grown on every side for gaps (K,), in their sizes."""
+    return np.minimum(0.1 + GROWTH_PER_S * np.abs(gap), 0.5)
+
+
+def _touch(one: Edges, other: Edges, a: Ints, b: Ints, gap: Doubles) -> NDArray[np.bool_]:
+    """Whether the grown boxes of `a`, carried over the gap, and of `b` can overlap at all (K,)."""
+    moved = one.value[a] + gap[:, None] * one.velocity[a]
+    size = np.maximum(moved[:, 2:], 1.0) + np.maximum(other.value[b, 2:], 1.0)
+    way = np.abs(moved[:, :2] - other.value[b, :2])
+    return np.asarray((way <= size * (0.5 + _growth(gap))[:, None] + 1.0).all(axis=1))
+
+
+def _overlap(ends: Edges, starts: Edges, gap: Doubles) -> Doubles:
+    """Mean overlap (K,) of grown boxes, each side's motion carried to the other side of the gap."""
+    growth, overlap = _growth(gap), np.zeros(len(gap))
+    for one, other, way in ((ends, starts, gap), (starts, ends, -gap)):
+        carried = corners((one.value + way[:, None] * one.velocity).T)
+        overlap += 0.5 * row_iou(expand(carried, growth), expand(corners(other.value.T), growth))
+    return overlap
 
 
 def _earned(ids: Ints, times: Doubles, settings: TrackerSettings) -> Doubles:
@@ -142,7 +147,7 @@ def _unequal(ids: Ints, scores: Doubles, settings: TrackerSettings, one: Ints, o
     return np.where(sure[one] != sure[other], 0.1, 0.0)
 
 
-def _row_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Doubles:
+def row_iou(a: NDArray[np.floating], b: NDArray[np.floating]) -> Doubles:
     """IoU (N,) of boxes a (N, 4) and b (N, 4), row by row."""
     low, high = np.maximum(a[:, :2], b[:, :2]), np.minimum(a[:, 2:], b[:, 2:])
     shared = np.prod(np.maximum(high - low, 0.0), axis=1)

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from orveil.pipeline.geometry import iou
 from orveil.trackers.base import TrackerSettings
 from orveil.trackers.causal import CausalTracker
 from orveil.trackers.gaps import Fill, fill_gaps
-from orveil.trackers.linking import link
+from orveil.trackers.linking import link, row_iou
 
 __all__ = ["Tracklets", "track_recording"]
 
@@ -132,17 +131,19 @@ def _absorb(ids: Ints, at: Ints, boxes: Doubles, fill: Fill) -> Ints:
     length = np.bincount(ids, minlength=int(ids.max(initial=-1)) + 1)
     short = np.flatnonzero(length[ids] <= SHORT) if len(ids) else np.zeros(0, np.int64)
     starts, stops = np.searchsorted(at[short], fill.frame), np.searchsorted(at[short], fill.frame, "right")
-    taken = np.zeros(len(ids), np.bool_)
-    for k in np.argsort(fill.gap_s, kind="stable"):
-        rows = short[starts[k] : stops[k]]
-        rows = rows[~taken[rows] & (length[fill.track_id[k]] > SHORT)]
-        if not len(rows):
-            continue
-        overlap = iou(fill.xyxy[k], boxes[rows])[0]
-        best = int(np.argmax(overlap))
-        if overlap[best] >= ABSORB_IOU:
-            ids[rows[best]] = fill.track_id[k]
-            taken[rows[best]] = True
+    count = np.where(length[fill.track_id] > SHORT, stops - starts, 0)
+    k = np.repeat(np.arange(len(count)), count)
+    rows = short[np.repeat(starts, count) + np.arange(len(k)) - np.repeat(np.cumsum(count) - count, count)]
+    overlap = row_iou(fill.xyxy[k], boxes[rows])
+    k, rows, overlap = (v[overlap >= ABSORB_IOU] for v in (k, rows, overlap))
+    taken, filled = set(), set()
+    # Shorter gaps choose first, each the box that fits best.
+    for pair in np.lexsort((rows, -overlap, k, fill.gap_s[k])).tolist():
+        place, row = int(k[pair]), int(rows[pair])
+        if place not in filled and row not in taken:
+            ids[row] = fill.track_id[place]
+            filled.add(place)
+            taken.add(row)
     return ids
 
 
