@@ -61,7 +61,7 @@ class Associate:
     """media, tracks -> Associations: one shard per session."""
 
     name: ClassVar[str] = "associate"
-    version: ClassVar[int] = 7
+    version: ClassVar[int] = 8
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {"media": MediaKind, "tracks": TracksKind}
     produces: ClassVar[type[ArtifactType]] = AssociationsKind

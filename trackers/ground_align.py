@@ -29,7 +29,7 @@ TURNS = 48
 CELL = 0.3
 REACH = 10.0
 """Votes: directions in a full turn, cell and largest shift in metres."""
-CANDIDATES = 40
+CANDIDATES = 24
 REFINED, ROUNDS = 4, 7
 """Candidates that are refined, and for how many rounds."""
 HELD = np.array([50.0, 5.0, 5.0])

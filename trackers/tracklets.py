@@ -135,7 +135,8 @@ def _absorb(ids: Ints, at: Ints, boxes: Doubles, fill: Fill) -> Ints:
     k = np.repeat(np.arange(len(count)), count)
     rows = short[np.repeat(starts, count) + np.arange(len(k)) - np.repeat(np.cumsum(count) - count, count)]
     overlap = row_iou(fill.xyxy[k], boxes[rows])
-    k, rows, overlap = (v[overlap >= ABSORB_IOU] for v in (k, rows, overlap))
+    fits = overlap >= ABSORB_IOU
+    k, rows, overlap = k[fits], rows[fits], overlap[fits]
     taken, filled = set(), set()
     # Shorter gaps choose first, each the box that fits best.
     for pair in np.lexsort((rows, -overlap, k, fill.gap_s[k])).tolist():
