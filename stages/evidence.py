@@ -94,7 +94,7 @@ class Evidence:
         xyxy: (N, 4) where the person is: the box merged with its doubles.
         log_odds: (N,) that the box shows a person and none that a better box shows.
         alone: (N,) the same without the other views.
-        lenient: (N,) log odds where keeping still does not count against a box.
+        lenient: (N,) log odds where neither keeping still nor an adapted detector counts against a box.
         person: (N,) person id, -1 where unmatched.
         matched: (N,) probability of the match.
         trust: how far the log odds may be wrong together.
@@ -138,14 +138,15 @@ def weigh(
     cues, model = see(files, frames, tracks, heads, motion), load_model()
     person, matched = _matches(cues.names, associations)
     views = _worth_of_views(cues, matched, len(set(tracks.camera.tolist())))
-    own = model.log_odds(cues.value) + (model.retrained if retrained else 0.0)
+    shift = model.retrained if retrained else 0.0
+    own = model.log_odds(cues.value) + shift
     # A match explains why something stands still: others see it as a person too.
     pardon = np.where(cues.still & (matched > 0), -model.weights[CUES.index("still")], 0.0)
     track = cues.track
     trust = Trust(model.spread, model.together)
     helped = own + (views + pardon)[track]
     unmoved = model.weights[CUES.index("moved")] * cues.value[:, CUES.index("moved")]
-    lenient = helped - np.minimum(unmoved, 0.0)
+    lenient = helped - shift - np.minimum(unmoved, 0.0)
     return Evidence(track, cues.xyxy, helped, own, lenient, person[track], matched[track], trust)
 
 

@@ -60,7 +60,7 @@ class PseudoLabel:
     """media, motion, candidates, tracks, associations -> PseudoLabels and FrameLabels, by pieces of time."""
 
     name: ClassVar[str] = "pseudolabel"
-    version: ClassVar[int] = 6
+    version: ClassVar[int] = 7
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {
         "media": MediaKind,
@@ -142,7 +142,8 @@ def label_session(
     """
     evidence = weigh(files, frames, tracks, associations, heads, params.round > 1, motion)
     probability = sigmoid(evidence.log_odds)
-    # Who keeps still may be a patient: doubtful, but not taught to be background.
+    # Who keeps still may be a patient: doubtful, but not taught to be background. Nor does anybody become
+    # background because a round was trained.
     possible = sigmoid(evidence.lenient)
     sides = evidence.xyxy[:, 2:] - evidence.xyxy[:, :2]
     usable = (sides.min(axis=1, initial=np.inf) >= params.min_side_px) & (possible >= params.ignore_from / 2)
