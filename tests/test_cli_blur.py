@@ -43,16 +43,16 @@ def test_options_reach_the_redaction(orveil, bundle, tmp_path):
     source = videos.write_video(tmp_path / "a.mp4", scene(8))
     options = ["--target", "body", "--style", "solid", "--shape", "box", "--margin", "0.4", "--every", "2",
                "--hold-s", "1.5", "--crf", "30", "--preset", "fast", "--quiet", "--kernel", "faceoff3",
-               "--roi", "0,0,96,144", "--roi", "100,20,92,100", "--feather", "0.5", "--cells", "4", "--looks-s", "0.8",
-               "--codec", "auto"]  # fmt: skip
+               "--roi", "0,0,96,144", "--roi", "100,20,92,100", "--feather", "0.5", "--cells", "4",
+               "--looks-s", "0.8", "--codec", "auto"]  # fmt: skip
     status, _, err = orveil("blur", source, "--bundle", bundle, "--out", tmp_path / "out", *options)
     assert (status, err) == (0, "")
     settings = json.loads((tmp_path / "out" / "a.json").read_text())["settings"]
     del settings["sha256"]
     assert settings == {
         "target": "body", "style": "solid", "shape": "box", "margin": 0.4, "every": 2, "hold_s": 1.5,
-        "audio": "drop", "crf": 30, "preset": "fast", "kernel": "faceoff3", "cells": 4, "feather": 0.5, "looks_s": 0.8,
-        "roi": [[0, 0, 96, 144], [100, 20, 92, 100]], "codec": "auto",
+        "audio": "drop", "crf": 30, "preset": "fast", "kernel": "faceoff3", "cells": 4, "feather": 0.5,
+        "looks_s": 0.8, "roi": [[0, 0, 96, 144], [100, 20, 92, 100]], "codec": "auto",
     }  # fmt: skip
 
 
