@@ -14,11 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import mmpose
 import numpy as np
 from adapt_graph import truth_of
 from faster_coco_eval import COCO, COCOeval_faster
-from mmengine.config import Config
 from numpy.typing import NDArray
 
 from orveil.pipeline.geometry import from_xywh, iou
@@ -183,6 +181,10 @@ def _near(found: Floats, person: Mapping[str, Any]) -> tuple[NDArray[np.bool_], 
 
 def _average_precision(frames: int, truths: list[Any], found: list[Any]) -> float:
     """COCO's keypoint AP over OKS 0.50 to 0.95."""
+    # Loaded late: the engine sets how PyTorch's threads wait before it is imported.
+    import mmpose
+    from mmengine.config import Config
+
     sigmas = Config.fromfile(Path(mmpose.__file__).parent / ".mim" / WHOLE_BODY).dataset_info["sigmas"]
     gt = COCO()
     gt.dataset = {
