@@ -205,6 +205,8 @@ def _put(
         return None
     part = slice(y0 - y, y1 - y), slice(x0 - x, x1 - x)
     mask = cutout.mask[part]
+    if not mask.any():  # the corner of the box that is in the picture shows nothing of the person
+        return None
     soft = cv2.GaussianBlur(mask.astype(np.float32), (0, 0), EDGE)
     share = np.where(mask, np.maximum(soft, EDGE_LEAST), soft)[..., None]
     place = image[y0:y1, x0:x1]

@@ -194,6 +194,14 @@ def test_a_person_beyond_the_border_is_cut_at_it() -> None:
     assert cut[0].feet == HEIGHT
 
 
+def test_who_has_nothing_in_the_picture_is_not_put_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = cutout()
+    one.mask[:, :20] = False  # of the box, only this side reaches into the picture
+    before = sample((40, 50))
+    view = placed(before, [(WIDTH - 15, 45)], monkeypatch, bank=(one,))
+    assert rows(view, PERSON) == rows(before, PERSON) and (view.image == before.image).all()
+
+
 def test_who_is_half_covered_reaches_as_far_as_can_be_seen(monkeypatch: pytest.MonkeyPatch) -> None:
     view = placed(sample((40, 50)), [(54, 45)], monkeypatch, bank=(TALL,))
     assert rows(view, PERSON) == [[40, 50, 54, 114], [54, 45, 78, 125]]
