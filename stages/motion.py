@@ -28,8 +28,8 @@ __all__ = ["FindMotion", "moved_share", "unusual", "usual_picture"]
 
 SAMPLES = 60
 """Frames of a piece, evenly spread, that make its median picture."""
-FEWEST_SAMPLES = 8
-"""Fewer frames have no telling median: then everything counts as moved."""
+FEWEST_SAMPLES, LEAST_S = 8, 5.0
+"""Fewer frames, or a shorter time, have no telling median: people stand in it. Then there are no masks."""
 
 Cells = NDArray[np.bool_]
 Doubles = NDArray[np.float64]
@@ -40,7 +40,7 @@ class FindMotion:
     """media -> Motion: one shard per camera, several for a long recording, by time."""
 
     name: ClassVar[str] = "motion"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     needs: ClassVar[Resources] = Resources()
     consumes: ClassVar[Mapping[str, type[ArtifactType]]] = {"media": MediaKind}
     produces: ClassVar[type[ArtifactType]] = MotionKind
@@ -60,11 +60,14 @@ class FindMotion:
         self._recordings = Recordings(inputs["media"])
 
     def run(self, params: MotionParams, inputs: Inputs, shard: Shard, out: Path, context: Context) -> None:
-        """Write `motion.parquet` of one piece of one camera."""
+        """Write `motion.parquet` of one piece of one camera; without rows where motion cannot be told."""
         index = self._recordings.frames(shard)
         index = index.select(np.argsort(index.index, kind="stable"))
         at = index.index.tolist()
-        masks = np.ones((len(at), *MOTION_GRID), np.bool_)
+        spread = sorted({at[round(k)] for k in np.linspace(0, len(at) - 1, SAMPLES)}) if at else []
+        if len(spread) < FEWEST_SAMPLES or np.ptp(index.time_s) < LEAST_S:
+            write_table(Motion.empty(), out)
+            return
 
         def pictures(wanted: Sequence[int]) -> Iterator[Picture]:
             walk = walk_frames(
@@ -73,12 +76,11 @@ class FindMotion:
             )  # fmt: skip
             return (picture for _, picture in walk)
 
-        spread = sorted({at[round(k)] for k in np.linspace(0, len(at) - 1, SAMPLES)}) if at else []
-        if len(spread) >= FEWEST_SAMPLES:
-            usual = usual_picture(np.stack(list(pictures(spread))))
-            for done, picture in enumerate(pictures(at)):
-                masks[done] = unusual(picture, usual, params.least_difference)
-                context.progress(done + 1, len(at), "frames")
+        usual = usual_picture(np.stack(list(pictures(spread))))
+        masks = np.zeros((len(at), *MOTION_GRID), np.bool_)
+        for done, picture in enumerate(pictures(at)):
+            masks[done] = unusual(picture, usual, params.least_difference)
+            context.progress(done + 1, len(at), "frames")
         columns: dict[str, Any] = {
             name: getattr(index, name) for name in ("session", "camera", "index", "pts")
         }
