@@ -25,6 +25,7 @@ videos = "{videos}"
 rounds = 1
 [pseudolabel]
 frames = 8
+false_discovery_rate = 0.25
 [finetune]
 iterations = 4
 checkpoint_every = 1
