@@ -137,7 +137,7 @@ def _trained_persons(labels: PseudoLabels, used: FrameLabels) -> NDArray[np.int6
 def _lowest_of_best(value: Floats, share: float) -> float:
     """The lowest of the best `share` of the values."""
     count = max(round(share * len(value)), 1)
-    return float(np.sort(value)[::-1][:count].min(initial=1.0)) if share < 1 else 0.0
+    return float(np.sort(value)[::-1][:count].min(initial=1.0))
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
