@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
+from orveil.pipeline.columns import Table
 from orveil.pipeline.errors import OrveilError
 from orveil.pipeline.tables import read_table
 from orveil.pipeline.types import (
@@ -17,7 +18,6 @@ from orveil.pipeline.types import (
     Motion,
     Poses,
     PseudoLabels,
-    Table,
     Tracks,
 )  # fmt: skip
 

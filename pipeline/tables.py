@@ -12,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from orveil.pipeline.columns import Column, Table
 from orveil.pipeline.errors import OrveilError
-from orveil.pipeline.types import Column, Table
 
 __all__ = ["arrow_schema", "read_table", "read_tables", "write_table"]
 

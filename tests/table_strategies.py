@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from orveil.pipeline import types
-from orveil.pipeline.types import Column, Table
+from orveil.pipeline.columns import Column, Table
 
 KINDS: tuple[type[Table], ...] = (
     types.MediaFiles, types.MediaIndex, types.Detections, types.Tracks, types.Associations,

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from table_strategies import KINDS, any_table, tables
 
+from orveil.pipeline.columns import Table
 from orveil.pipeline.errors import OrveilError
 from orveil.pipeline.tables import arrow_schema, read_table, read_tables, write_table
-from orveil.pipeline.types import Detections, MediaIndex, Poses, Table, Tracks
+from orveil.pipeline.types import Detections, MediaIndex, Poses, Tracks
 
 
 def one_box() -> Detections:

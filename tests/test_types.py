@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from table_strategies import KINDS, any_table
 
+from orveil.pipeline.columns import Table
 from orveil.pipeline.errors import OrveilError
-from orveil.pipeline.types import Detections, MediaIndex, PseudoLabels, Table, Tracks
+from orveil.pipeline.types import Detections, MediaIndex, PseudoLabels, Tracks
 
 
 def detections(**changes: Any) -> Detections:
