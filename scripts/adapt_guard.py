@@ -10,20 +10,18 @@ import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from adapt_graph import truth_of
 from adapt_score import BODY_IOU, BODY_PRECISION
 from scipy.stats import spearmanr
 
 from orveil.pipeline.stage import InputRef
-from orveil.pipeline.tables import read_table, read_tables
-from orveil.pipeline.types import PERSON, Detections, MediaFiles, MediaIndex
+from orveil.pipeline.tables import read_tables
+from orveil.pipeline.types import PERSON, Detections
 from orveil.stages import metrics
 from orveil.stages.guard import VERDICT
 from orveil.stages.metrics import Predicted
-from orveil.stages.truth import load_truth
+from orveil.stages.truth import Truth
 
 __all__ = ["Point", "guard_points", "show_guard"]
 
@@ -38,10 +36,8 @@ class Point:
     ap: float
 
 
-def guard_points(folder: Path, made: Mapping[str, InputRef], rounds: int) -> list[Point]:
+def guard_points(truth: Truth, made: Mapping[str, InputRef], rounds: int) -> list[Point]:
     """The detector at the start and after every round, on every camera that the guard judged."""
-    media = made["media"].path
-    truth = load_truth(truth_of(folder), read_table(MediaFiles, media), read_table(MediaIndex, media))
     persons, frames = truth.boxes[PERSON], truth.frames
     points = []
     for number in range(1, rounds + 1):

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from orveil.pipeline.geometry import from_xywh, iou
 from orveil.pipeline.stage import InputRef
-from orveil.pipeline.tables import read_table, read_tables
-from orveil.pipeline.types import HEAD, MediaFiles, MediaIndex, Poses, PseudoLabels
+from orveil.pipeline.tables import read_tables
+from orveil.pipeline.types import HEAD, Poses, PseudoLabels
 from orveil.stages.targets import by_frame
-from orveil.stages.truth import Truth, load_truth
+from orveil.stages.truth import Truth
 
 __all__ = ["PARTS", "PoseRow", "pose_rows"]
 
@@ -47,9 +47,9 @@ class PoseRow:
     head_recall: float
 
 
-def pose_rows(folder: Path, made: Mapping[str, InputRef]) -> dict[str, PoseRow]:
+def pose_rows(folder: Path, truth: Truth, made: Mapping[str, InputRef]) -> dict[str, PoseRow]:
     """Compare `poses_train`, by the pose model as it came, with `poses_final`, by the one it became."""
-    people = _People.read(folder, made)
+    people = _People.read(truth_of(folder), truth)
     before, after = (read_tables(Poses, made[name].paths()) for name in ("poses_train", "poses_final"))
     rows = {key: row for row, key in enumerate(_keys(after))}
     after = after.select(np.array([rows[key] for key in _keys(before)], np.int64))
@@ -71,9 +71,7 @@ class _People:
     heads: Mapping[tuple[Key, int], Floats]
 
     @classmethod
-    def read(cls, folder: Path, made: Mapping[str, InputRef]) -> _People:
-        path, media = truth_of(folder), made["media"].path
-        truth = load_truth(path, read_table(MediaFiles, media), read_table(MediaIndex, media))
+    def read(cls, path: Path, truth: Truth) -> _People:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         raw = json.loads(content)
         category = next(c["id"] for c in raw["categories"] if c["name"] == "person")

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
-from pathlib import Path
 
 import numpy as np
-from adapt_graph import truth_of
 from numpy.typing import NDArray
 
 from orveil.pipeline.stage import InputRef
-from orveil.pipeline.tables import read_table, read_tables
-from orveil.pipeline.types import HEAD, PERSON, Detections, MediaFiles, MediaIndex, Poses, PseudoLabels
+from orveil.pipeline.tables import read_tables
+from orveil.pipeline.types import HEAD, PERSON, Detections, Poses, PseudoLabels
 from orveil.stages import metrics
 from orveil.stages.metrics import Predicted
-from orveil.stages.truth import Truth, load_truth
+from orveil.stages.truth import Truth
 
 __all__ = ["COLUMNS", "OFFLINE", "Row", "rows_of"]
 
@@ -46,10 +44,8 @@ class Row:
         return astuple(self)
 
 
-def rows_of(folder: Path, made: Mapping[str, InputRef], names: Mapping[str, str]) -> dict[str, Row]:
+def rows_of(truth: Truth, made: Mapping[str, InputRef], names: Mapping[str, str]) -> dict[str, Row]:
     """Score the candidates of every method, and the offline path before the student."""
-    media = made["media"].path
-    truth = load_truth(truth_of(folder), read_table(MediaFiles, media), read_table(MediaIndex, media))
     rows: dict[str, Row] = {}
     for name, node in names.items():
         if name == "student":

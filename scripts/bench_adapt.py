@@ -20,7 +20,7 @@ from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
-from adapt_graph import ROUNDS, Start, needed, result_names, sources_names
+from adapt_graph import ROUNDS, Start, needed, result_names, sources_names, truth_of
 from adapt_guard import Point, guard_points, show_guard
 from adapt_pose import PARTS, PoseRow, pose_rows
 from adapt_score import COLUMNS, Row, rows_of
@@ -29,6 +29,9 @@ from recovery_sites import rendered
 
 from orveil.pipeline.artifact import Store
 from orveil.pipeline.local import run_local
+from orveil.pipeline.tables import read_table
+from orveil.pipeline.types import MediaFiles, MediaIndex
+from orveil.stages.truth import load_truth
 
 CEILING, FIRST = "supervised ceiling", "off-the-shelf"
 
@@ -40,11 +43,12 @@ def adapt(
     graph = needed(sites / str(seed), work / str(seed), start, sources)
     made = run_local(graph, Store(work / str(seed) / start.name))
     names = result_names(start.rounds) | (sources_names() if sources else {})
-    folder = sites / str(seed)
+    folder, media = sites / str(seed), made["media"].path
+    truth = load_truth(truth_of(folder), read_table(MediaFiles, media), read_table(MediaIndex, media))
     return (
-        rows_of(folder, made, names),
-        pose_rows(folder, made),
-        guard_points(folder, made, start.rounds),
+        rows_of(truth, made, names),
+        pose_rows(folder, truth, made),
+        guard_points(truth, made, start.rounds),
     )
 
 
