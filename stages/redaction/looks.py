@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from orveil.pipeline.media import ToArray
 from orveil.stages.redaction.search import LARGER, TURNED, Search, View, turned_back
-from orveil.stages.redaction.temporal import body_of_head
+from orveil.stages.redaction.temporal import EPSILON_S, body_of_head
 from orveil.stages.runtime import ModelError
 
 __all__ = ["Glance", "Looks", "SmallGrey", "glance_at"]
@@ -24,7 +24,6 @@ __all__ = ["Glance", "Looks", "SmallGrey", "glance_at"]
 GREY_PX = 320
 """Long side of the small grey pictures in which places are compared."""
 VIEWS = (LARGER, *TURNED)
-EPSILON_S = 1e-6
 
 
 class Glance(NamedTuple):
